@@ -1,0 +1,1 @@
+"""Glassdock: containers you can see through."""

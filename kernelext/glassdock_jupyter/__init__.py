@@ -1,0 +1,1 @@
+"""Glassdock in Jupyter."""
