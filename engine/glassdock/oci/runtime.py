@@ -1,0 +1,335 @@
+"""The bundle's config.json as values: process, root, mounts, hooks, and what is Linux's own.
+
+Interface: `Spec` and its parts; `decode(data)`, `encode(spec)`.
+
+Rules: unknown members are ignored, members at their default are left out, `None` means "not said".
+JSON's names are the specification's; the Python names are the same words in snake case.
+
+Source: https://github.com/opencontainers/runtime-spec/blob/main/config.md and config-linux.md (1.2)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from glassdock.errors import InvalidParameter
+
+
+class _Value(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """What all parts share: frozen, camel case, defaults left out."""
+
+
+class Box(_Value):
+    """The size of a terminal in characters."""
+
+    height: int = 0
+    width: int = 0
+
+
+class User(_Value, rename={"additional_gids": "additionalGids"}):
+    """Who the process is; `umask` None leaves the engine's 022."""
+
+    uid: int = 0
+    gid: int = 0
+    umask: int | None = None
+    additional_gids: tuple[int, ...] = ()
+
+
+class Capabilities(_Value):
+    """Five sets of names such as CAP_CHOWN."""
+
+    effective: tuple[str, ...] = ()
+    bounding: tuple[str, ...] = ()
+    inheritable: tuple[str, ...] = ()
+    permitted: tuple[str, ...] = ()
+    ambient: tuple[str, ...] = ()
+
+
+class Rlimit(_Value):
+    """A resource limit, `type` as RLIMIT_NOFILE."""
+
+    type: str
+    hard: int
+    soft: int
+
+
+class Scheduler(_Value):
+    """sched_setattr(2)."""
+
+    policy: str
+    nice: int = 0
+    priority: int = 0
+    flags: tuple[str, ...] = ()
+    runtime: int = 0
+    deadline: int = 0
+    period: int = 0
+
+
+class IOPriority(_Value):
+    """ioprio_set(2)."""
+
+    priority: int = 0
+    class_: str = msgspec.field(name="class", default="IOPRIO_CLASS_NONE")
+
+
+class Process(_Value):
+    """What runs: arguments, environment, user, working directory, limits."""
+
+    cwd: str = "/"
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    user: User = User()
+    terminal: bool = False
+    console_size: Box | None = None
+    capabilities: Capabilities | None = None
+    rlimits: tuple[Rlimit, ...] = ()
+    no_new_privileges: bool = False
+    apparmor_profile: str = ""
+    selinux_label: str = ""
+    oom_score_adj: int | None = None
+    scheduler: Scheduler | None = None
+    io_priority: IOPriority | None = None
+
+
+class Root(_Value):
+    """The root filesystem; `path` is for bundles, the daemon gives the runtime a mount instead."""
+
+    path: str = "rootfs"
+    readonly: bool = False
+
+
+class IDMapping(_Value, rename={"container_id": "containerID", "host_id": "hostID"}):
+    """A range of user or group ids."""
+
+    container_id: int
+    host_id: int
+    size: int
+
+
+class Mount(_Value):
+    """One mount, in the order in which they are made. `type` bind with a `source` path, or a file system."""
+
+    destination: str
+    type: str = ""
+    source: str = ""
+    options: tuple[str, ...] = ()
+    uid_mappings: tuple[IDMapping, ...] = ()
+    gid_mappings: tuple[IDMapping, ...] = ()
+
+
+class Hook(_Value):
+    """A program that runs at a point of the container's life; `timeout` in seconds."""
+
+    path: str
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    timeout: int | None = None
+
+
+class Hooks(_Value):
+    """The six points of life at which hooks run."""
+
+    prestart: tuple[Hook, ...] = ()
+    create_runtime: tuple[Hook, ...] = ()
+    create_container: tuple[Hook, ...] = ()
+    start_container: tuple[Hook, ...] = ()
+    poststart: tuple[Hook, ...] = ()
+    poststop: tuple[Hook, ...] = ()
+
+
+class Namespace(_Value):
+    """A kind (pid, network, mount, ipc, uts, user, cgroup, time), and the path of one to join instead of a new one."""
+
+    type: str
+    path: str = ""
+
+
+class Device(_Value):
+    """A device node to provide; `type` c, b, u or p."""
+
+    path: str
+    type: str
+    major: int = 0
+    minor: int = 0
+    file_mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+
+
+class DeviceRule(_Value):
+    """A line of the device cgroup; `type` a, c or b; None is "any number"; `access` out of r, w, m."""
+
+    allow: bool
+    type: str = "a"
+    major: int | None = None
+    minor: int | None = None
+    access: str = "rwm"
+
+
+class Memory(_Value, rename={"disable_oom_killer": "disableOOMKiller"}):
+    """Bytes; -1 is unlimited. `swap` is memory and swap together. `swappiness` is a percentage."""
+
+    limit: int | None = None
+    reservation: int | None = None
+    swap: int | None = None
+    kernel: int | None = None
+    kernel_tcp: int | None = msgspec.field(name="kernelTCP", default=None)
+    swappiness: int | None = None
+    disable_oom_killer: bool = False
+    use_hierarchy: bool = False
+    check_before_update: bool = False
+
+
+class CPU(_Value):
+    """Shares are v1's weight (2 to 262144); quota and period are microseconds; cpus and mems are lists like 0-3,5."""
+
+    shares: int | None = None
+    quota: int | None = None
+    burst: int | None = None
+    period: int | None = None
+    realtime_runtime: int | None = None
+    realtime_period: int | None = None
+    cpus: str = ""
+    mems: str = ""
+    idle: int | None = None
+
+
+class Pids(_Value):
+    """How many processes and threads; 0 or less is unlimited."""
+
+    limit: int = 0
+
+
+class WeightDevice(_Value):
+    """A weight for one block device."""
+
+    major: int
+    minor: int
+    weight: int | None = None
+    leaf_weight: int | None = None
+
+
+class ThrottleDevice(_Value):
+    """A rate (bytes or operations a second) for one block device."""
+
+    major: int
+    minor: int
+    rate: int
+
+
+class BlockIO(_Value):
+    """Weights (10 to 1000) and rates of block devices."""
+
+    weight: int | None = None
+    leaf_weight: int | None = None
+    weight_device: tuple[WeightDevice, ...] = ()
+    throttle_read_bps_device: tuple[ThrottleDevice, ...] = ()
+    throttle_write_bps_device: tuple[ThrottleDevice, ...] = ()
+    throttle_read_iops_device: tuple[ThrottleDevice, ...] = msgspec.field(name="throttleReadIOPSDevice", default=())
+    throttle_write_iops_device: tuple[ThrottleDevice, ...] = msgspec.field(name="throttleWriteIOPSDevice", default=())
+
+
+class HugepageLimit(_Value):
+    """A limit in bytes for one page size such as 2MB."""
+
+    page_size: str
+    limit: int
+
+
+class Resources(_Value, rename={"block_io": "blockIO"}):
+    """What the cgroup allows; `unified` are files of cgroup v2 by name."""
+
+    devices: tuple[DeviceRule, ...] = ()
+    memory: Memory | None = None
+    cpu: CPU | None = None
+    pids: Pids | None = None
+    block_io: BlockIO | None = None
+    hugepage_limits: tuple[HugepageLimit, ...] = ()
+    unified: dict[str, str] = {}
+
+
+class SeccompArg(_Value):
+    """A condition on one argument of a system call, `op` as SCMP_CMP_EQ."""
+
+    index: int
+    value: int
+    op: str
+    value_two: int = 0
+
+
+class SeccompRule(_Value):
+    """System calls and what becomes of them, `action` as SCMP_ACT_ALLOW."""
+
+    names: tuple[str, ...]
+    action: str
+    errno_ret: int | None = None
+    args: tuple[SeccompArg, ...] = ()
+
+
+class Seccomp(_Value):
+    """A filter of system calls: a default action and rules."""
+
+    default_action: str
+    default_errno_ret: int | None = None
+    architectures: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    listener_path: str = ""
+    listener_metadata: str = ""
+    syscalls: tuple[SeccompRule, ...] = ()
+
+
+class Personality(_Value):
+    """personality(2): LINUX or LINUX32."""
+
+    domain: str
+    flags: tuple[str, ...] = ()
+
+
+class Linux(_Value):
+    """Namespaces, cgroup, devices, seccomp, and what of /proc and /sys is hidden."""
+
+    namespaces: tuple[Namespace, ...] = ()
+    uid_mappings: tuple[IDMapping, ...] = ()
+    gid_mappings: tuple[IDMapping, ...] = ()
+    devices: tuple[Device, ...] = ()
+    cgroups_path: str = ""
+    resources: Resources | None = None
+    rootfs_propagation: str = ""
+    sysctl: dict[str, str] = {}
+    seccomp: Seccomp | None = None
+    masked_paths: tuple[str, ...] = ()
+    readonly_paths: tuple[str, ...] = ()
+    mount_label: str = ""
+    personality: Personality | None = None
+    time_offsets: dict[str, dict[str, int]] = {}
+
+
+class Spec(_Value):
+    """The whole document."""
+
+    oci_version: str = "1.2.0"
+    process: Process | None = None
+    root: Root | None = None
+    hostname: str = ""
+    domainname: str = ""
+    mounts: tuple[Mount, ...] = ()
+    hooks: Hooks | None = None
+    annotations: dict[str, str] = {}
+    linux: Linux | None = None
+
+
+def decode(data: bytes | str) -> Spec:
+    """Read a config.json; raises InvalidParameter with the place of the fault."""
+    try:
+        return msgspec.json.decode(data, type=Spec)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise InvalidParameter(f"not a valid config.json: {error}") from error
+
+
+def encode(spec: Spec | Any) -> bytes:
+    """The document's bytes; defaults are left out, except the version, which readers ask for."""
+    body = msgspec.to_builtins(spec)
+    body.setdefault("ociVersion", spec.oci_version)
+    return msgspec.json.encode(body)
