@@ -1,1 +1,3 @@
 """Glassdock: containers you can see through."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,37 @@
+"""The three files that the engine writes for a container: hosts, hostname, resolv.conf.
+
+Interface: `write(folder, container, endpoint)`; `NAMES`: file name → place in the container.
+
+Rules: they live in the container's folder and are bind-mounted, so an image's own versions never count.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from glassdock.containers.model import Container
+from glassdock.network import files
+from glassdock.network.model import Endpoint
+
+NAMES = {"hosts": "/etc/hosts", "hostname": "/etc/hostname", "resolv.conf": "/etc/resolv.conf"}
+
+
+def write(folder: Path, container: Container, endpoint: Endpoint) -> None:
+    """Write all three for a start with `endpoint`."""
+    host = container.host
+    contents = {
+        "hosts": files.hosts(
+            container.hostname,
+            endpoint.address,
+            domainname=container.config.domainname or "",
+            extra=host.extra_hosts or (),
+        ),
+        "hostname": files.hostname(container.hostname),
+        "resolv.conf": files.resolv_conf(
+            servers=host.dns or (), search=host.dns_search or (), options=host.dns_options or ()
+        ),
+    }
+    for name, data in contents.items():
+        path = folder / name
+        path.write_bytes(data)
+        path.chmod(0o644)

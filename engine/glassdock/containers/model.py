@@ -1,0 +1,108 @@
+"""The record of a container, and the states it moves through.
+
+Interface: `Container`, `State`, `Status`, `MOVES` (the state machine as a table), `move(container, status)`.
+
+Rules: a record is what survives the daemon; whatever runs is held by `manager.py`. Times are wall-clock
+nanoseconds, 0 for never.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+import msgspec
+
+from glassdock.containers.config import Config, HostConfig, NetworkingConfig, words
+from glassdock.errors import Conflict
+from glassdock.trace import Span
+
+
+class Status(enum.StrEnum):
+    """Docker's words for where a container is in its life."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    RESTARTING = "restarting"
+    REMOVING = "removing"
+    EXITED = "exited"
+    DEAD = "dead"
+
+
+MOVES: dict[Status, frozenset[Status]] = {
+    Status.CREATED: frozenset({Status.RUNNING, Status.REMOVING}),
+    Status.RUNNING: frozenset({Status.EXITED, Status.PAUSED}),
+    Status.PAUSED: frozenset({Status.RUNNING, Status.EXITED}),
+    Status.RESTARTING: frozenset({Status.RUNNING, Status.EXITED}),
+    Status.EXITED: frozenset({Status.RUNNING, Status.RESTARTING, Status.REMOVING}),
+    Status.REMOVING: frozenset({Status.DEAD}),
+    Status.DEAD: frozenset({Status.REMOVING}),
+}
+
+
+class State(msgspec.Struct):
+    """Where it is now; `exit_code` and `error` are of the last run."""
+
+    status: Status = Status.CREATED
+    pid: int = 0
+    exit_code: int = 0
+    oom_killed: bool = False
+    error: str = ""
+    started_at: int = 0
+    finished_at: int = 0
+
+    @property
+    def running(self) -> bool:
+        """True while its process lives (paused included)."""
+        return self.status in (Status.RUNNING, Status.PAUSED)
+
+
+class EndpointRecord(msgspec.Struct, frozen=True):
+    """How the container is plugged in, for `inspect` and for repair after a crash."""
+
+    network_id: str
+    network_name: str
+    address: str = ""
+    prefix: int = 0
+    gateway: str = ""
+    mac: str = ""
+
+
+class Container(msgspec.Struct):
+    """One container: what was asked, what it was made from, where it is now. `config` is already merged."""
+
+    id: str
+    name: str
+    created: int
+    image: str
+    config: Config
+    host: HostConfig
+    networking: NetworkingConfig
+    state: State = msgspec.field(default_factory=State)
+    endpoints: tuple[EndpointRecord, ...] = ()
+    restart_count: int = 0
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """Entrypoint and command in one."""
+        return (*words(self.config.entrypoint), *words(self.config.cmd))
+
+    @property
+    def hostname(self) -> str:
+        """The name the container has for itself."""
+        return self.config.hostname or self.id[:12]
+
+
+@dataclass(slots=True)
+class Trace:
+    """The spans of a container's life so far, oldest first, and who asked for them."""
+
+    spans: list[Span] = field(default_factory=list)
+
+
+def move(container: Container, status: Status) -> None:
+    """Change the state; raises Conflict where the table has no such move."""
+    if status not in MOVES[container.state.status]:
+        raise Conflict(f"container {container.name} is {container.state.status}, it cannot become {status}")
+    container.state.status = status

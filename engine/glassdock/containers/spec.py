@@ -1,0 +1,288 @@
+"""The OCI runtime spec that a container's record means.
+
+Interface: `runtime_spec(container, folder, tag)`, `check(container)` (what can be refused at create is refused
+there), `warnings(container)`, and small readings of a record: `network_of`, `ports`, `signal_number`.
+
+Rules: a pure function of the record and the machine's defaults; nothing is touched. Defaults are Docker's.
+
+Source: https://github.com/opencontainers/runtime-spec, https://github.com/moby/moby/tree/master/oci (for the values)
+"""
+
+from __future__ import annotations
+
+import posixpath
+import signal
+from pathlib import Path
+
+import msgspec
+
+from glassdock.containers import files
+from glassdock.containers.config import HostConfig, MountPoint, refuse_unsupported
+from glassdock.containers.model import Container
+from glassdock.errors import CommandNotExecutable, CommandNotFound, GlassdockError, InvalidParameter, NotSupported
+from glassdock.network.model import PortBinding
+from glassdock.oci import runtime as oci
+from glassdock.runtime import capabilities, defaults, seccomp
+
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_NAMESPACES = ("mount", "pid", "uts", "ipc", "cgroup")
+
+
+def check(container: Container) -> None:
+    """Raise InvalidParameter or NotSupported for what no start could do."""
+    refuse_unsupported(container.host)
+    signal_number(container.config.stop_signal or "TERM")
+    runtime_spec(container, Path("/"), "")
+    ports(container)
+
+
+def runtime_spec(container: Container, folder: Path, tag: str) -> oci.Spec:
+    """The spec of a start; `folder` holds hosts, hostname and resolv.conf, `tag` sets this engine's cgroup apart."""
+    config, host = container.config, container.host
+    caps = _capabilities(host)
+    return oci.Spec(
+        hostname="" if host.u_t_s_mode == "host" else container.hostname,
+        domainname=config.domainname or "",
+        root=oci.Root(readonly=host.readonly_rootfs),
+        process=oci.Process(
+            args=container.argv,
+            env=_environment(container),
+            cwd=config.working_dir or "/",
+            terminal=config.tty,
+            console_size=_console(host),
+            capabilities=oci.Capabilities(effective=caps, bounding=caps, permitted=caps),
+            rlimits=_rlimits(host),
+            no_new_privileges=_security(host, "no-new-privileges") in ("", "true"),
+            oom_score_adj=host.oom_score_adj,
+        ),
+        mounts=_mounts(container, folder),
+        linux=oci.Linux(
+            namespaces=_namespaces(host),
+            cgroups_path=cgroup_of(container.id, tag),
+            resources=_resources(host),
+            sysctl=dict(host.sysctls or {}),
+            seccomp=_seccomp(host, caps),
+            masked_paths=() if host.privileged else _or(host.masked_paths, defaults.masked_paths()),
+            readonly_paths=() if host.privileged else _or(host.readonly_paths, defaults.readonly_paths()),
+        ),
+    )
+
+
+def cgroup_of(identity: str, tag: str) -> str:
+    """The cgroup of a container, relative to each hierarchy's root."""
+    return f"/glassdock{'-' + tag if tag else ''}/{identity}"
+
+
+def network_of(container: Container) -> str:
+    """The name of the network to join: bridge by default."""
+    mode = container.host.network_mode
+    if container.config.network_disabled:
+        return "none"
+    return "bridge" if mode in (None, "", "default") else mode
+
+
+def ports(container: Container) -> tuple[PortBinding, ...]:
+    """The ports to publish; raises InvalidParameter for one that is not a port."""
+    found = []
+    for key, bindings in (container.host.port_bindings or {}).items():
+        private, _, protocol = key.partition("/")
+        for binding in bindings or ():
+            found.append(
+                PortBinding(
+                    container_port=_port(private),
+                    protocol=protocol or "tcp",
+                    host_address=binding.host_ip,
+                    host_port=_port(binding.host_port or "0"),
+                )
+            )
+    return tuple(found)
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise InvalidParameter(f"invalid port: {text!r}", "A port is a number from 1 to 65535.")
+    return int(text)
+
+
+def signal_number(name: str) -> int:
+    """15, "15", "TERM" or "SIGTERM"; raises InvalidParameter."""
+    upper = name.upper()
+    if upper.isdigit() and 0 < int(upper) <= signal.SIGRTMAX:
+        return int(upper)
+    known = getattr(signal, upper if upper.startswith("SIG") else f"SIG{upper}", None)
+    if not isinstance(known, signal.Signals):
+        raise InvalidParameter(f"invalid signal: {name}", "Use a name such as SIGTERM, or its number.")
+    return int(known)
+
+
+def exit_code_of(error: GlassdockError) -> int:
+    """What a shell would report of a start that failed this way."""
+    if isinstance(error, CommandNotFound):
+        return 127
+    return 126 if isinstance(error, CommandNotExecutable) else 128
+
+
+def warnings(container: Container) -> list[str]:
+    """What the client is told beside the new id."""
+    missing = capabilities.missing(_capabilities(container.host))
+    if not missing:
+        return []
+    return [f"This machine does not let the engine grant {', '.join(sorted(missing))}: left out."]
+
+
+def _environment(container: Container) -> tuple[str, ...]:
+    given = container.config.env or ()
+    names = {word.partition("=")[0] for word in given}
+    base = [] if "PATH" in names else [_PATH]
+    if "HOSTNAME" not in names:
+        base.append(f"HOSTNAME={container.hostname}")
+    if container.config.tty and "TERM" not in names:
+        base.append("TERM=xterm")
+    return (*base, *given)
+
+
+def _capabilities(host: HostConfig) -> tuple[str, ...]:
+    if host.privileged:
+        return capabilities.available()
+    return capabilities.adjust(_list(host.cap_add), _list(host.cap_drop))
+
+
+def _list(value: tuple[str, ...] | str | None) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else value
+
+
+def _namespaces(host: HostConfig) -> tuple[oci.Namespace, ...]:
+    modes = {"pid": host.pid_mode, "uts": host.u_t_s_mode, "ipc": host.ipc_mode, "cgroup": host.cgroupns_mode}
+    for kind, mode in modes.items():
+        if mode not in ("", "host", "private", "shareable", "none"):
+            raise NotSupported(f"--{kind} {mode} is not supported yet", "Use host, or leave it out.")
+    return tuple(oci.Namespace(kind) for kind in _NAMESPACES if modes.get(kind) != "host")
+
+
+def _mounts(container: Container, folder: Path) -> tuple[oci.Mount, ...]:
+    host = container.host
+    shm = host.shm_size or 67108864
+    base = [
+        msgspec.structs.replace(mount, options=tuple(_shm(option, shm) for option in mount.options))
+        if mount.destination == "/dev/shm"
+        else mount
+        for mount in defaults.mounts()
+    ]
+    if host.privileged:
+        base = [
+            msgspec.structs.replace(mount, options=tuple(option for option in mount.options if option != "ro"))
+            for mount in base
+        ]
+    own = [
+        oci.Mount(target, "bind", str(folder / name), ("rbind", "rprivate")) for name, target in files.NAMES.items()
+    ]
+    asked = [_bind(bind) for bind in host.binds or ()]
+    asked += [_mount_point(mount) for mount in host.mounts or ()]
+    asked += [
+        oci.Mount(_absolute(target), "tmpfs", "tmpfs", ("nosuid", "nodev", "noexec", *options.split(",")))
+        if options
+        else oci.Mount(_absolute(target), "tmpfs", "tmpfs", ("nosuid", "nodev", "noexec"))
+        for target, options in (host.tmpfs or {}).items()
+    ]
+    asked.sort(key=lambda mount: mount.destination.count("/"))  # a mount inside a mount comes later
+    taken = {mount.destination for mount in asked}
+    return tuple(mount for mount in (*base, *own) if mount.destination not in taken) + tuple(asked)
+
+
+def _shm(option: str, size: int) -> str:
+    return f"size={size}" if option.startswith("size=") else option
+
+
+def _bind(text: str) -> oci.Mount:
+    parts = text.split(":")
+    if len(parts) not in (2, 3):
+        raise InvalidParameter(f"invalid volume specification: {text!r}", "Write /on/the/host:/in/the/container[:ro].")
+    source, target = parts[0], _absolute(parts[1])
+    modes = [mode for mode in (parts[2].split(",") if len(parts) == 3 else ()) if mode not in ("rw", "z", "Z")]
+    if not source.startswith("/"):
+        raise NotSupported(f"named volume {source!r}: volumes are not supported yet", "Bind a folder of the host.")
+    return oci.Mount(target, "bind", source, ("rbind", "rprivate", "nodev", *modes))
+
+
+def _mount_point(mount: MountPoint) -> oci.Mount:
+    target = _absolute(mount.target)
+    read_only = ("ro",) if mount.read_only else ()
+    if mount.type == "bind" and mount.source:
+        return oci.Mount(target, "bind", mount.source, ("rbind", "rprivate", "nodev", *read_only))
+    if mount.type == "tmpfs":
+        options = mount.tmpfs_options or {}
+        size = (f"size={options['SizeBytes']}",) if options.get("SizeBytes") else ()
+        mode = (f"mode={options['Mode']:o}",) if options.get("Mode") else ()
+        return oci.Mount(target, "tmpfs", "tmpfs", ("nosuid", "nodev", "noexec", *size, *mode, *read_only))
+    raise NotSupported(f"mounts of type {mount.type!r} are not supported yet", "Use bind or tmpfs.")
+
+
+def _absolute(target: str) -> str:
+    if not target.startswith("/"):
+        raise InvalidParameter(f"invalid mount path: {target!r} must be absolute")
+    clean = posixpath.normpath("/" + target.lstrip("/"))
+    if clean == "/":
+        raise InvalidParameter("invalid specification: destination can't be '/'")
+    return clean
+
+
+def _resources(host: HostConfig) -> oci.Resources:
+    quota, period = host.cpu_quota, host.cpu_period
+    if host.nano_cpus:
+        period = 100_000
+        quota = host.nano_cpus * period // 1_000_000_000
+    swap = host.memory_swap or (2 * host.memory if host.memory else 0)
+    return oci.Resources(
+        devices=(oci.DeviceRule(allow=True),) if host.privileged else defaults.device_rules(),
+        memory=oci.Memory(
+            limit=host.memory or None, reservation=host.memory_reservation or None, swap=swap or None
+        ),
+        cpu=oci.CPU(
+            shares=host.cpu_shares or None,
+            quota=quota or None,
+            period=period or None,
+            cpus=host.cpuset_cpus,
+            mems=host.cpuset_mems,
+        ),
+        pids=oci.Pids(limit=host.pids_limit) if host.pids_limit and host.pids_limit > 0 else None,
+    )
+
+
+def _rlimits(host: HostConfig) -> tuple[oci.Rlimit, ...]:
+    return tuple(
+        oci.Rlimit(f"RLIMIT_{limit.name.upper()}", hard=_unlimited(limit.hard), soft=_unlimited(limit.soft))
+        for limit in host.ulimits or ()
+    )
+
+
+def _unlimited(value: int) -> int:
+    return 2**64 - 1 if value < 0 else value
+
+
+def _security(host: HostConfig, option: str) -> str | None:
+    for text in host.security_opt or ():
+        name, _, value = text.replace("=", ":", 1).partition(":")
+        if name not in ("no-new-privileges", "seccomp", "apparmor", "label", "systempaths"):
+            raise InvalidParameter(f"invalid --security-opt {text!r}")
+        if name == option:
+            return value
+    return None
+
+
+def _seccomp(host: HostConfig, caps: tuple[str, ...]) -> oci.Seccomp | None:
+    asked = _security(host, "seccomp")
+    if asked == "unconfined" or (host.privileged and asked is None):
+        return None
+    if asked in (None, "", "builtin"):
+        return seccomp.default(caps)
+    return seccomp.parse(asked, caps)
+
+
+def _console(host: HostConfig) -> oci.Box | None:
+    return oci.Box(*host.console_size) if host.console_size and any(host.console_size) else None
+
+
+def _or(asked: tuple[str, ...] | None, default: tuple[str, ...]) -> tuple[str, ...]:
+    return default if asked is None else asked

@@ -1,0 +1,92 @@
+"""The Docker Engine API as one table: method, path, handler. This is the client's half of client and server.
+
+Interface: `application(engine)`.
+
+Rules: a path is served with and without a version prefix (`/v1.47`); versions from 1.24 to 1.47 are accepted. What
+the table does not name is a 404 with a JSON message, as Docker's. Paths under `/glassdock/` are ours.
+
+Source: https://docs.docker.com/reference/api/engine/version/v1.47/
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from glassdock.daemon import answers, build, containers, glassdock, images, networks, system
+from glassdock.daemon.answers import API_VERSION, ENGINE, MIN_API_VERSION, Handler
+from glassdock.engine import Engine
+
+ROUTES: tuple[tuple[str, str, Handler], ...] = (
+    # system
+    ("GET", "/_ping", system.ping),
+    ("HEAD", "/_ping", system.ping),
+    ("GET", "/version", system.version),
+    ("GET", "/info", system.info),
+    ("GET", "/events", system.events),
+    ("POST", "/auth", system.auth),
+    # containers
+    ("GET", "/containers/json", containers.ps),
+    ("POST", "/containers/create", containers.create),
+    ("GET", "/containers/{name}/json", containers.inspect),
+    ("POST", "/containers/{name}/start", containers.start),
+    ("POST", "/containers/{name}/stop", containers.stop),
+    ("POST", "/containers/{name}/restart", containers.restart),
+    ("POST", "/containers/{name}/kill", containers.kill),
+    ("POST", "/containers/{name}/wait", containers.wait),
+    ("POST", "/containers/{name}/attach", containers.attach),
+    ("POST", "/containers/{name}/resize", containers.resize),
+    ("POST", "/containers/{name}/rename", containers.rename),
+    ("GET", "/containers/{name}/logs", containers.logs),
+    ("DELETE", "/containers/{name}", containers.remove),
+    # images
+    ("GET", "/images/json", images.ls),
+    ("POST", "/images/create", images.pull),
+    ("GET", "/images/{name:.+}/json", images.inspect),
+    ("GET", "/images/{name:.+}/history", images.history),
+    ("POST", "/images/{name:.+}/push", images.push),
+    ("POST", "/images/{name:.+}/tag", images.tag),
+    ("DELETE", "/images/{name:.+}", images.remove),
+    ("POST", "/build", build.build),
+    # networks
+    ("GET", "/networks", networks.ls),
+    ("GET", "/networks/{name}", networks.inspect),
+    # what only this engine has
+    ("GET", "/glassdock/status", glassdock.status),
+    ("GET", "/glassdock/doctor", glassdock.doctor),
+    ("POST", "/glassdock/course/images", glassdock.course_images),
+    ("GET", "/glassdock/containers/{name}/trace", glassdock.trace),
+    ("GET", "/glassdock/containers/{name}/changes", glassdock.changes),
+    ("GET", "/glassdock/images/{name:.+}/layers", glassdock.layers),
+)
+
+
+def application(engine: Engine) -> web.Application:
+    """The API over `engine`."""
+    app = web.Application(middlewares=[_headers, answers.errors], client_max_size=0)
+    app[ENGINE] = engine
+    for method, path, handler in ROUTES:
+        app.router.add_route(method, path, handler)
+        app.router.add_route(method, r"/v{version:1\.\d+}" + path, handler)
+    return app
+
+
+@web.middleware
+async def _headers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse versions that are not spoken; say which ones are, as every answer of Docker's does."""
+    version = request.match_info.get("version")
+    if version and int(version.partition(".")[2]) < int(MIN_API_VERSION.partition(".")[2]):
+        return answers.json(
+            {"message": f"client version {version} is too old. Minimum supported API version is {MIN_API_VERSION}, "
+                        "please upgrade your client to a newer version"},
+            status=400,
+        )
+    if version and int(version.partition(".")[2]) > int(API_VERSION.partition(".")[2]):
+        return answers.json(
+            {"message": f"client version {version} is too new. Maximum supported API version is {API_VERSION}"},
+            status=400,
+        )
+    response = await handler(request)
+    if not response.prepared:
+        response.headers["Api-Version"] = API_VERSION
+        response.headers["Server"] = "Glassdock"
+    return response

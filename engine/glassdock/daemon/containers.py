@@ -1,0 +1,216 @@
+"""Handlers for containers: the verbs of `docker run`, `ps`, `logs`, `stop` and their kin.
+
+Rules: a handler reads the request, calls one verb of `Engine.containers`, and shapes the answer; nothing is
+decided here.
+
+Source: https://docs.docker.com/reference/api/engine/version/v1.47/#tag/Container
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+
+from glassdock.containers.config import CreateRequest
+from glassdock.containers.logs import LogQuery, read
+from glassdock.containers.model import Container
+from glassdock.containers.streams import Streams
+from glassdock.daemon import answers, hijack, views
+from glassdock.daemon.answers import ENGINE, filters, flag, number
+from glassdock.engine import Engine
+from glassdock.errors import InvalidParameter
+
+
+async def create(request: web.Request) -> web.StreamResponse:
+    """POST /containers/create."""
+    asked = CreateRequest.parse(await request.read())
+    made, warnings = await request.app[ENGINE].containers.create(asked, request.query.get("name", ""))
+    return answers.json({"Id": made.id, "Warnings": warnings}, status=201)
+
+
+async def start(request: web.Request) -> web.StreamResponse:
+    """POST /containers/{name}/start."""
+    await request.app[ENGINE].containers.start(request.match_info["name"])
+    return web.Response(status=204)
+
+
+async def stop(request: web.Request) -> web.StreamResponse:
+    """POST /containers/{name}/stop."""
+    grace = number(request, "t", -2)
+    await request.app[ENGINE].containers.stop(
+        request.match_info["name"],
+        grace=None if grace == -2 else grace,
+        signal_name=request.query.get("signal", ""),
+    )
+    return web.Response(status=204)
+
+
+async def restart(request: web.Request) -> web.StreamResponse:
+    """POST /containers/{name}/restart."""
+    grace = number(request, "t", -2)
+    await request.app[ENGINE].containers.restart(request.match_info["name"], grace=None if grace == -2 else grace)
+    return web.Response(status=204)
+
+
+async def kill(request: web.Request) -> web.StreamResponse:
+    """POST /containers/{name}/kill."""
+    await request.app[ENGINE].containers.kill(request.match_info["name"], request.query.get("signal") or "KILL")
+    return web.Response(status=204)
+
+
+async def wait(request: web.Request) -> web.StreamResponse:
+    """POST /containers/{name}/wait: the headers go at once, the body comes with the end."""
+    containers = request.app[ENGINE].containers
+    name, condition = request.match_info["name"], request.query.get("condition", "not-running")
+    ending = asyncio.ensure_future(containers.wait(name, condition))
+    await asyncio.sleep(0)  # a wrong name or condition is an error before any header
+    if ending.done() and ending.exception() is not None:
+        ending.result()
+    response = web.StreamResponse(headers={"Content-Type": "application/json", "Api-Version": answers.API_VERSION})
+    try:
+        await response.prepare(request)
+        code, error = await ending
+    finally:
+        ending.cancel()
+    await response.write(
+        answers.encode({"StatusCode": code, "Error": {"Message": error}} if error else {"StatusCode": code})
+    )
+    await response.write_eof()
+    return response
+
+
+async def remove(request: web.Request) -> web.StreamResponse:
+    """DELETE /containers/{name}."""
+    await request.app[ENGINE].containers.remove(
+        request.match_info["name"], force=flag(request, "force"), volumes=flag(request, "v")
+    )
+    return web.Response(status=204)
+
+
+async def rename(request: web.Request) -> web.StreamResponse:
+    """POST /containers/{name}/rename."""
+    name = request.query.get("name", "")
+    if not name:
+        raise InvalidParameter("Neither old nor new names may be empty")
+    await request.app[ENGINE].containers.rename(request.match_info["name"], name)
+    return web.Response(status=204)
+
+
+async def resize(request: web.Request) -> web.StreamResponse:
+    """POST /containers/{name}/resize."""
+    await request.app[ENGINE].containers.resize(
+        request.match_info["name"], number(request, "h", 24), number(request, "w", 80)
+    )
+    return web.Response(status=200)
+
+
+async def inspect(request: web.Request) -> web.StreamResponse:
+    """GET /containers/{name}/json."""
+    containers = request.app[ENGINE].containers
+    found = containers.get(request.match_info["name"])
+    return answers.json(views.container_inspect(found, containers.folder(found), containers.log_path(found)))
+
+
+async def ps(request: web.Request) -> web.StreamResponse:
+    """GET /containers/json."""
+    engine = request.app[ENGINE]
+    wanted = filters(request)
+    everyone = flag(request, "all") or "status" in wanted or "exited" in wanted
+    limit = number(request, "limit", 0)
+    rows = []
+    for container in engine.containers.all():
+        if (everyone or limit > 0 or container.state.running) and _matches(engine, container, wanted):
+            rows.append(views.container_summary(container, engine.image_name(container)))
+    return answers.json(rows[:limit] if limit > 0 else rows)
+
+
+_FILTERS: dict[str, Callable[[Engine, Container, str], bool]] = {
+    "id": lambda engine, container, value: container.id.startswith(value),
+    "name": lambda engine, container, value: value.removeprefix("/") in container.name,
+    "status": lambda engine, container, value: container.state.status == value,
+    "exited": lambda engine, container, value: str(container.state.exit_code) == value and not container.state.running,
+    "ancestor": lambda engine, container, value: value in (engine.image_name(container), container.config.image)
+    or container.image.removeprefix("sha256:").startswith(value.removeprefix("sha256:")),
+    "network": lambda engine, container, value: any(
+        value in (endpoint.network_name, endpoint.network_id) for endpoint in container.endpoints
+    ),
+}
+
+
+def _matches(engine: Engine, container: Container, wanted: dict[str, list[str]]) -> bool:
+    for name, values in wanted.items():
+        if name == "label":
+            labels = container.config.labels or {}
+            pairs = [value.partition("=") for value in values]
+            if not all(key in labels and (not equals or labels[key] == value) for key, equals, value in pairs):
+                return False
+        elif name in _FILTERS:
+            if not any(_FILTERS[name](engine, container, value) for value in values):
+                return False
+        else:
+            raise InvalidParameter(f"invalid filter '{name}'")
+    return True
+
+
+async def attach(request: web.Request) -> web.StreamResponse:
+    """POST /containers/{name}/attach."""
+    engine = request.app[ENGINE]
+    container = engine.containers.get(request.match_info["name"])
+    streams = Streams(stdin=flag(request, "stdin"), stdout=flag(request, "stdout"), stderr=flag(request, "stderr"))
+    if not flag(request, "stream"):
+        return await logs(request)
+    descriptor = await engine.containers.attach(container.id, streams)
+    return await hijack.splice(request, descriptor, content_type(request, container))
+
+
+async def logs(request: web.Request) -> web.StreamResponse:
+    """GET /containers/{name}/logs."""
+    engine = request.app[ENGINE]
+    container = engine.containers.get(request.match_info["name"])
+    query = log_query(request)
+    response = web.StreamResponse(headers={"Content-Type": content_type(request, container)})
+    await response.prepare(request)
+    async for entry in read(engine.containers.log_path(container), query, lambda: container.state.running):
+        text = entry.text(query.timestamps)
+        if not container.config.tty:
+            text = struct.pack(">BxxxL", 2 if entry.stream == "stderr" else 1, len(text)) + text
+        await response.write(text)
+    await response.write_eof()
+    return response
+
+
+def log_query(request: web.Request) -> LogQuery:
+    """The query of `logs`; raises InvalidParameter where no stream is chosen, as Docker does."""
+    stdout, stderr = flag(request, "stdout"), flag(request, "stderr")
+    if not stdout and not stderr:
+        raise InvalidParameter("Bad parameters: you must choose at least one stream")
+    tail = request.query.get("tail", "all")
+    return LogQuery(
+        stdout=stdout,
+        stderr=stderr,
+        follow=flag(request, "follow"),
+        tail=int(tail) if tail.isdigit() else -1,
+        since=_moment(request, "since"),
+        until=_moment(request, "until"),
+        timestamps=flag(request, "timestamps"),
+    )
+
+
+def _moment(request: web.Request, name: str) -> float:
+    text = request.query.get(name, "") or "0"
+    try:
+        moment = float(text)
+    except ValueError:
+        raise InvalidParameter(f"invalid value for {name}: {text!r}", "Give Unix seconds.") from None
+    return moment if moment >= 0 else time.time() + moment
+
+
+def content_type(request: web.Request, container: Container) -> str:
+    """Raw with a terminal; framed without, under its own name from API 1.42."""
+    version = request.match_info.get("version", answers.API_VERSION)
+    framed = not container.config.tty and int(version.partition(".")[2]) >= 42
+    return hijack.MULTIPLEXED if framed else hijack.RAW

@@ -1,0 +1,82 @@
+"""The daemon's life: one instance, its socket, its end.
+
+Interface: `serve(socket, root, registry_port)`: blocks until SIGTERM or SIGINT.
+
+Rules: one daemon a state folder, held by a lock that dies with the process; a socket that nobody answers on is
+stale and replaced. On SIGTERM running containers run on, their shims hold them, and the next daemon finds them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+from pathlib import Path
+
+import filelock
+from aiohttp import web
+
+from glassdock.daemon.app import application
+from glassdock.engine import Engine
+from glassdock.errors import Conflict, from_oserror
+from glassdock.paths import Paths
+
+log = logging.getLogger("glassdock.daemon")
+
+
+def serve(socket: Path, root: Path, registry_port: int) -> None:
+    """Run the daemon; raises Conflict where one runs already on this state folder, StorageFull or Forbidden."""
+    paths = Paths.of(root)
+    try:
+        paths.make()
+        socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = filelock.FileLock(paths.root / "daemon.lock", mode=0o600)
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise Conflict(
+            f"a daemon already runs on the state folder {root}",
+            f"Use it (its socket is {_socket_of(paths) or socket}), or give this one another --root.",
+        ) from None
+    except OSError as error:
+        raise from_oserror(error, f"opening the state folder {root}") from error
+    with lock:
+        (paths.root / "daemon.json").write_text(str(socket))
+        asyncio.run(_serve(socket, paths, registry_port))
+
+
+async def _serve(socket: Path, paths: Paths, registry_port: int) -> None:
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with Engine.open(paths, registry_port) as engine:
+        runner = web.AppRunner(application(engine), access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            await _listen(runner, socket)
+            log.info("listening on %s, state in %s, registry on %s", socket, paths.root, engine.registry_address)
+            gc.collect()
+            gc.freeze()  # what is loaded by now stays: the collector need not look at it during a start
+            await stopping.wait()
+        finally:
+            await runner.cleanup()
+            socket.unlink(missing_ok=True)
+
+
+async def _listen(runner: web.AppRunner, socket: Path) -> None:
+    """Listen on the socket, mode 0600 from its first moment."""
+    socket.unlink(missing_ok=True)  # we hold the lock: whoever made it is dead
+    before = os.umask(0o177)
+    try:
+        await web.UnixSite(runner, str(socket)).start()
+    finally:
+        os.umask(before)
+
+
+def _socket_of(paths: Paths) -> str:
+    try:
+        return (paths.root / "daemon.json").read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,215 @@
+"""Handlers for the engine as a whole: ping, version, info, events, auth.
+
+Source: https://docs.docker.com/reference/api/engine/version/v1.47/#tag/System
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import time
+from typing import Any
+
+from aiohttp import web
+
+from glassdock import __version__
+from glassdock.daemon import answers, views
+from glassdock.daemon.answers import API_VERSION, ENGINE, MIN_API_VERSION, filters
+from glassdock.errors import InvalidParameter, Unauthorized
+from glassdock.events import Event
+from glassdock.registry.auth import Credentials
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+async def ping(request: web.Request) -> web.StreamResponse:
+    """HEAD and GET /_ping: the client reads versions from the headers."""
+    return web.Response(
+        text="OK" if request.method == "GET" else None,
+        headers={
+            "Ostype": "linux",
+            "Docker-Experimental": "false",
+            "Cache-Control": "no-cache, no-store, must-revalidate",
+            "Pragma": "no-cache",
+        },
+    )
+
+
+async def version(request: web.Request) -> web.StreamResponse:
+    """GET /version."""
+    machine = platform.uname()
+    facts = {
+        "Version": __version__,
+        "ApiVersion": API_VERSION,
+        "MinAPIVersion": MIN_API_VERSION,
+        "GitCommit": "",
+        "GoVersion": "none: Python " + platform.python_version(),
+        "Os": "linux",
+        "Arch": _ARCHITECTURES.get(machine.machine, machine.machine),
+        "KernelVersion": machine.release,
+        "BuildTime": "",
+    }
+    details = {key: value for key, value in facts.items() if key != "Version"}
+    return answers.json(
+        {
+            "Platform": {"Name": "Glassdock Engine"},
+            "Components": [{"Name": "Engine", "Version": __version__, "Details": details}],
+            **facts,
+        }
+    )
+
+
+async def info(request: web.Request) -> web.StreamResponse:
+    """GET /info."""
+    engine = request.app[ENGINE]
+    everyone = engine.containers.all()
+    running = sum(container.state.running for container in everyone)
+    machine = platform.uname()
+    mirrors = [f"http://{engine.registry_address}/"] if engine.registry_address else []
+    return answers.json(
+        {
+            "ID": engine.identity,
+            "Name": machine.node,
+            "ServerVersion": __version__,
+            "Containers": len(everyone),
+            "ContainersRunning": running,
+            "ContainersPaused": 0,
+            "ContainersStopped": len(everyone) - running,
+            "Images": len(engine.images.images()),
+            "Driver": "overlay2",
+            "DriverStatus": [["Backing Filesystem", "overlay"]],
+            "DockerRootDir": str(engine.paths.root),
+            "Plugins": {"Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": None,
+                        "Log": ["json-file", "none"]},
+            "MemoryLimit": True, "SwapLimit": True, "CpuCfsPeriod": True, "CpuCfsQuota": True, "CPUShares": True,
+            "CPUSet": True, "PidsLimit": True, "OomKillDisable": False, "IPv4Forwarding": _forwarding(),
+            "Debug": False, "NFd": len(os.listdir("/proc/self/fd")), "NGoroutines": len(asyncio.all_tasks()),
+            "SystemTime": views.when(time.time_ns()),
+            "LoggingDriver": "json-file",
+            "CgroupDriver": "cgroupfs",
+            "CgroupVersion": engine.cgroup_version,
+            "NEventsListener": 0,
+            "KernelVersion": machine.release,
+            "OperatingSystem": _os_name(),
+            "OSVersion": "",
+            "OSType": "linux",
+            "Architecture": machine.machine,
+            "IndexServerAddress": "https://index.docker.io/v1/",
+            "RegistryConfig": {
+                "AllowNondistributableArtifactsCIDRs": None,
+                "AllowNondistributableArtifactsHostnames": None,
+                "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
+                "IndexConfigs": {"docker.io": {"Name": "docker.io", "Mirrors": mirrors, "Secure": True,
+                                               "Official": True}},
+                "Mirrors": mirrors,
+            },
+            "NCPU": os.cpu_count() or 1,
+            "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "GenericResources": None,
+            "HttpProxy": "", "HttpsProxy": "", "NoProxy": "",
+            "Labels": [],
+            "ExperimentalBuild": False,
+            "Runtimes": {"glassdock": {"path": "glassdock"}},
+            "DefaultRuntime": "glassdock",
+            "Swarm": {"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": False,
+                      "Error": "", "RemoteManagers": None},
+            "LiveRestoreEnabled": True,
+            "Isolation": "",
+            "InitBinary": "",
+            "ContainerdCommit": {"ID": "", "Expected": ""},
+            "RuncCommit": {"ID": "", "Expected": ""},
+            "InitCommit": {"ID": "", "Expected": ""},
+            "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+            "ProductLicense": "Apache-2.0",
+            "Warnings": engine.warnings,
+        }
+    )
+
+
+def _forwarding() -> bool:
+    with open("/proc/sys/net/ipv4/ip_forward", "rb") as file:
+        return file.read().strip() == b"1"
+
+
+def _os_name() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        return "Linux"
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    """GET /events: what was, from `since`, then what happens, until `until` or the client leaves."""
+    bus = request.app[ENGINE].events
+    wanted = filters(request)
+    since, until = _moment(request, "since"), _moment(request, "until")
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    stream = bus.subscribe()
+    if since is not None:
+        for event in list(bus.recent):
+            if event.time_ns >= since and (until is None or event.time_ns <= until) and _selected(event, wanted):
+                await response.write(answers.encode(_row(event)))
+    try:
+        left = None if until is None else (until - time.time_ns()) / 1e9
+        async with asyncio.timeout(max(left, 0) if left is not None else None):
+            async for event in stream:
+                if _selected(event, wanted):
+                    await response.write(answers.encode(_row(event)))
+    except TimeoutError:
+        await response.write_eof()
+    finally:
+        await stream.aclose()
+    return response
+
+
+def _row(event: Event) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "Type": event.kind,
+        "Action": event.action,
+        "Actor": {"ID": event.actor, "Attributes": event.attributes},
+        "scope": "local",
+        "time": event.time_ns // 1_000_000_000,
+        "timeNano": event.time_ns,
+    }
+    if event.kind == "container":
+        row |= {"status": event.action, "id": event.actor, "from": event.attributes.get("image", "")}
+    return row
+
+
+def _selected(event: Event, wanted: dict[str, list[str]]) -> bool:
+    labels = {f"{key}={value}" for key, value in event.attributes.items()} | set(event.attributes)
+    tests: dict[str, set[str]] = {
+        "type": {event.kind},
+        "event": {event.action},
+        "label": labels,
+        event.kind: {event.actor, event.actor[:12], event.attributes.get("name", "")},
+    }
+    return all(name in tests and bool(tests[name] & set(values)) for name, values in wanted.items())
+
+
+def _moment(request: web.Request, name: str) -> int | None:
+    text = request.query.get(name, "")
+    if not text:
+        return None
+    whole, _, fraction = text.partition(".")
+    try:
+        return int(whole) * 1_000_000_000 + int(f"{fraction[:9]:0<9}" if fraction else 0)
+    except ValueError:
+        raise InvalidParameter(f"invalid value for {name}: {text!r}", "Give Unix seconds.") from None
+
+
+async def auth(request: web.Request) -> web.StreamResponse:
+    """POST /auth: `docker login` asks whether a registry takes these credentials."""
+    engine = request.app[ENGINE]
+    body = await request.json()
+    server = str(body.get("serveraddress") or "docker.io")
+    credentials = Credentials(
+        username=str(body.get("username", "")),
+        password=str(body.get("password", "")),
+        identity_token=str(body.get("identitytoken", "")),
+    )
+    if not await engine.registry.login(server, credentials):
+        raise Unauthorized(f"login attempt to {server} failed: incorrect username or password")
+    return answers.json({"Status": "Login Succeeded", "IdentityToken": ""})

@@ -1,0 +1,326 @@
+"""The engine's values as the API's JSON.
+
+Interface: `container_inspect`, `container_summary`, `image_inspect`, `image_summary`, `history`, `network`, `when`.
+
+Rules: field names and forms are the API's; a value that the engine does not have is absent or the API's own
+"nothing" ("", null, 0), never invented.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from glassdock.containers.model import Container, Status
+from glassdock.images.store import Image
+from glassdock.network.model import Network
+
+
+def when(nanoseconds: int) -> str:
+    """RFC 3339 with nanoseconds; Docker's zero time for never."""
+    if not nanoseconds:
+        return "0001-01-01T00:00:00Z"
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    base = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return f"{base:%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+
+
+def container_inspect(container: Container, folder: Path, log: Path) -> dict[str, Any]:
+    """`GET /containers/{id}/json`."""
+    state = container.state
+    config = msgspec.to_builtins(container.config)
+    config["Hostname"] = container.hostname
+    argv = container.argv
+    return {
+        "Id": container.id,
+        "Created": when(container.created),
+        "Path": argv[0] if argv else "",
+        "Args": list(argv[1:]),
+        "State": {
+            "Status": str(state.status),
+            "Running": state.running,
+            "Paused": state.status is Status.PAUSED,
+            "Restarting": state.status is Status.RESTARTING,
+            "OOMKilled": state.oom_killed,
+            "Dead": state.status is Status.DEAD,
+            "Pid": state.pid if state.running else 0,
+            "ExitCode": state.exit_code,
+            "Error": state.error,
+            "StartedAt": when(state.started_at),
+            "FinishedAt": when(state.finished_at),
+        },
+        "Image": container.image,
+        "ResolvConfPath": str(folder / "resolv.conf"),
+        "HostnamePath": str(folder / "hostname"),
+        "HostsPath": str(folder / "hosts"),
+        "LogPath": str(log),
+        "Name": f"/{container.name}",
+        "RestartCount": container.restart_count,
+        "Driver": "overlay2",
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": None,
+        "HostConfig": _host_config(container),
+        "GraphDriver": {"Name": "overlay2", "Data": None},
+        "Mounts": _mounts(container),
+        "Config": config,
+        "NetworkSettings": _network_settings(container),
+    }
+
+
+def _host_config(container: Container) -> dict[str, Any]:
+    host: dict[str, Any] = msgspec.to_builtins(container.host)
+    if host["NetworkMode"] in ("", "default", None):
+        host["NetworkMode"] = "bridge"
+    host["IpcMode"] = host["IpcMode"] or "private"
+    host["CgroupnsMode"] = host["CgroupnsMode"] or "private"
+    return host
+
+
+def _mounts(container: Container) -> list[dict[str, Any]]:
+    rows = []
+    for bind in container.host.binds or ():
+        source, target, *mode = bind.split(":")
+        rows.append({"Type": "bind", "Source": source, "Destination": target, "Mode": ":".join(mode),
+                     "RW": "ro" not in mode, "Propagation": "rprivate"})
+    for mount in container.host.mounts or ():
+        rows.append({"Type": mount.type, "Source": mount.source or "", "Destination": mount.target, "Mode": "",
+                     "RW": not mount.read_only, "Propagation": "rprivate" if mount.type == "bind" else ""})
+    return rows
+
+
+def _network_settings(container: Container) -> dict[str, Any]:
+    networks = {endpoint.network_name: _endpoint(endpoint) for endpoint in container.endpoints}
+    first = next(iter(networks.values()), {})
+    return {
+        "Bridge": "",
+        "SandboxID": container.id if container.state.running else "",
+        "Ports": ports(container),
+        "EndpointID": first.get("EndpointID", ""),
+        "Gateway": first.get("Gateway", ""),
+        "IPAddress": first.get("IPAddress", ""),
+        "IPPrefixLen": first.get("IPPrefixLen", 0),
+        "MacAddress": first.get("MacAddress", ""),
+        "Networks": networks or {_network_name(container): _endpoint(None)},
+    }
+
+
+def _network_name(container: Container) -> str:
+    mode = container.host.network_mode
+    return "bridge" if mode in (None, "", "default") else mode
+
+
+def _endpoint(endpoint: Any) -> dict[str, Any]:
+    return {
+        "IPAMConfig": None,
+        "Links": None,
+        "Aliases": None,
+        "MacAddress": endpoint.mac if endpoint else "",
+        "DriverOpts": None,
+        "NetworkID": endpoint.network_id if endpoint else "",
+        "EndpointID": endpoint.network_id[:32] + endpoint.mac.replace(":", "") if endpoint else "",
+        "Gateway": endpoint.gateway if endpoint else "",
+        "IPAddress": endpoint.address if endpoint else "",
+        "IPPrefixLen": endpoint.prefix if endpoint else 0,
+        "IPv6Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "DNSNames": None,
+    }
+
+
+def ports(container: Container) -> dict[str, Any]:
+    """Port → where it is published, for a running container."""
+    if not container.state.running:
+        return {}
+    found: dict[str, Any] = {port: None for port in container.config.exposed_ports or {}}
+    for endpoint in container.endpoints:
+        for published in endpoint.ports:
+            key = f"{published.container_port}/{published.protocol}"
+            found[key] = [
+                *(found.get(key) or ()),
+                {"HostIp": published.host_address, "HostPort": str(published.host_port)},
+            ]
+    return found
+
+
+def container_summary(container: Container, image_name: str) -> dict[str, Any]:
+    """A row of `GET /containers/json`."""
+    return {
+        "Id": container.id,
+        "Names": [f"/{container.name}"],
+        "Image": image_name,
+        "ImageID": container.image,
+        "Command": " ".join(container.argv),
+        "Created": container.created // 1_000_000_000,
+        "Ports": _port_rows(container),
+        "Labels": container.config.labels or {},
+        "State": str(container.state.status),
+        "Status": status_text(container),
+        "HostConfig": {"NetworkMode": _network_name(container)},
+        "NetworkSettings": {"Networks": _network_settings(container)["Networks"]},
+        "Mounts": _mounts(container),
+    }
+
+
+def _port_rows(container: Container) -> list[dict[str, Any]]:
+    rows = []
+    for key, published in ports(container).items():
+        private, _, protocol = key.partition("/")
+        if not published:
+            rows.append({"PrivatePort": int(private.partition("-")[0]), "Type": protocol or "tcp"})
+        for binding in published or ():
+            rows.append({"IP": binding["HostIp"], "PrivatePort": int(private), "PublicPort": int(binding["HostPort"]),
+                         "Type": protocol or "tcp"})
+    return rows
+
+
+def status_text(container: Container) -> str:
+    """Docker's human words: `Up 3 seconds`, `Exited (0) 2 minutes ago`, `Created`."""
+    state, now = container.state, time.time_ns()
+    if state.running:
+        return f"Up {human(now - state.started_at)}" + (" (Paused)" if state.status is Status.PAUSED else "")
+    if state.status is Status.EXITED:
+        return f"Exited ({state.exit_code}) {human(now - state.finished_at)} ago"
+    return {Status.CREATED: "Created", Status.REMOVING: "Removal In Progress"}.get(state.status, "Dead")
+
+
+def human(nanoseconds: int) -> str:
+    """A duration as Docker's units.HumanDuration words it."""
+    seconds = nanoseconds // 1_000_000_000
+    if seconds < 1:
+        return "Less than a second"
+    if seconds == 1:
+        return "1 second"
+    if seconds < 60:
+        return f"{seconds} seconds"
+    minutes = seconds // 60
+    if minutes == 1:
+        return "About a minute"
+    if minutes < 60:
+        return f"{minutes} minutes"
+    hours = round(seconds / 3600)
+    if hours == 1:
+        return "About an hour"
+    for limit, size, unit in ((48, 1, "hours"), (24 * 14, 24, "days"), (24 * 60, 24 * 7, "weeks"),
+                              (24 * 365 * 2, 24 * 30, "months")):
+        if hours < limit:
+            return f"{hours // size} {unit}"
+    return f"{hours // (24 * 365)} years"
+
+
+def image_inspect(image: Image) -> dict[str, Any]:
+    """`GET /images/{name}/json`."""
+    document = image.config
+    config: dict[str, Any] = {
+        "Hostname": "", "Domainname": "", "User": "", "AttachStdin": False, "AttachStdout": False,
+        "AttachStderr": False, "Tty": False, "OpenStdin": False, "StdinOnce": False, "Env": None, "Cmd": None,
+        "Image": "", "Volumes": None, "WorkingDir": "", "Entrypoint": None, "OnBuild": None, "Labels": None,
+        **msgspec.to_builtins(document.config),
+    }
+    return {
+        "Id": image.id,
+        "RepoTags": list(image.repo_tags),
+        "RepoDigests": list(image.repo_digests),
+        "Parent": "",
+        "Comment": document.history[-1].comment if document.history else "",
+        "Created": document.created,
+        "DockerVersion": "",
+        "Author": document.author,
+        "Config": config,
+        "Architecture": document.architecture,
+        "Variant": document.variant,
+        "Os": document.os,
+        "Size": image.size,
+        "VirtualSize": image.size,
+        "GraphDriver": {"Name": "overlay2", "Data": None},
+        "RootFS": {"Type": "layers", "Layers": list(document.rootfs.diff_ids)},
+        "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
+    }
+
+
+def image_summary(image: Image, containers: int) -> dict[str, Any]:
+    """A row of `GET /images/json`."""
+    return {
+        "Id": image.id,
+        "ParentId": "",
+        "RepoTags": list(image.repo_tags),
+        "RepoDigests": list(image.repo_digests),
+        "Created": seconds(image.config.created),
+        "Size": image.size,
+        "VirtualSize": image.size,
+        "SharedSize": -1,
+        "Labels": image.config.config.labels,
+        "Containers": containers,
+    }
+
+
+def seconds(rfc3339: str) -> int:
+    """Unix seconds of a document's time; 0 where it has none."""
+    if not rfc3339:
+        return 0
+    text = rfc3339.replace("Z", "+00:00")
+    if "." in text:  # Python reads six digits, documents have up to nine
+        whole, _, rest = text.partition(".")
+        digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+        text = f"{whole}.{digits[:6]:0<6}{rest[len(digits):]}"
+    return int(datetime.datetime.fromisoformat(text).timestamp())
+
+
+def history(image: Image) -> list[dict[str, Any]]:
+    """`GET /images/{name}/history`, newest first; sizes of the layers, ids where they are known."""
+    sizes = iter(layer.size for layer in image.layers)
+    rows = [
+        {
+            "Id": "<missing>",
+            "Created": seconds(entry.created),
+            "CreatedBy": entry.created_by,
+            "Tags": None,
+            "Size": 0 if entry.empty_layer else next(sizes, 0),
+            "Comment": entry.comment,
+        }
+        for entry in image.config.history
+    ]
+    if rows:
+        rows[-1] |= {"Id": image.id, "Tags": list(image.repo_tags) or None}
+    return rows[::-1]
+
+
+def network(found: Network, containers: list[Container]) -> dict[str, Any]:
+    """A row of `GET /networks`, and `GET /networks/{id}`."""
+    members = {
+        container.id: {
+            "Name": container.name,
+            "EndpointID": _endpoint(endpoint)["EndpointID"],
+            "MacAddress": endpoint.mac,
+            "IPv4Address": f"{endpoint.address}/{endpoint.prefix}" if endpoint.address else "",
+            "IPv6Address": "",
+        }
+        for container in containers
+        for endpoint in container.endpoints
+        if endpoint.network_id == found.id
+    }
+    pools = [{"Subnet": found.subnet, "Gateway": found.gateway}] if found.subnet else None
+    return {
+        "Name": found.name,
+        "Id": found.id,
+        "Created": when(found.created),
+        "Scope": "local",
+        "Driver": found.driver,
+        "EnableIPv6": False,
+        "IPAM": {"Driver": "default", "Options": None, "Config": pools},
+        "Internal": False,
+        "Attachable": False,
+        "Ingress": False,
+        "ConfigFrom": {"Network": ""},
+        "ConfigOnly": False,
+        "Containers": members,
+        "Options": {},
+        "Labels": {},
+    }
