@@ -1,0 +1,236 @@
+"""Snapshots with the kernel's overlay filesystem: one folder a layer, stacked by the mount, never copied.
+
+Interface:
+- `Snapshotter(paths)`: `has`, `unpacking`, `prepare`, `mount_of`, `view`, `commit`, `remove`, `usage`, `repair`, and
+  the folders: `upper`, `layer_path`, `chain`, `parent`, `chains`, `keys`.
+
+Rules: see the package's docstring. The state is the folders themselves, there is no index that could disagree:
+
+    layers/chains/<hex>/fs, parent        a layer, and the chain id below it ("" for the lowest)
+    layers/active/<key>/fs, work, parent  a writable layer
+    layers/empty                          the lower of a snapshot from scratch
+    layers/tmp/                           half-made things
+
+Source: https://docs.kernel.org/filesystems/overlayfs.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from glassdock import trace
+from glassdock.errors import Conflict, InvalidParameter, NotFound, from_oserror
+from glassdock.oci import digest as digests
+from glassdock.paths import Paths
+from glassdock.unionfs import trees
+from glassdock.unionfs.mounts import Mount
+
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+
+
+class Snapshotter:
+    """The layers and writable layers of one engine. Safe to use from several threads."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._chains = paths.layers / "chains"
+        self._active = paths.layers / "active"
+        self._tmp = paths.layers / "tmp"
+        self._empty = paths.layers / "empty"
+        for folder in (self._chains, self._active, self._tmp, self._empty):
+            folder.mkdir(mode=0o711 if folder != self._empty else 0o755, parents=True, exist_ok=True)
+        self._parents: dict[str, str | None] = {}
+
+    # What is there
+
+    def has(self, chain_id: str) -> bool:
+        """True if this layer and all below it are there."""
+        try:
+            self.chain(chain_id)
+        except NotFound:
+            return False
+        return True
+
+    def chain(self, chain_id: str) -> tuple[str, ...]:
+        """The chain ids from this one down to the lowest; raises NotFound where one is missing."""
+        found: list[str] = []
+        following: str | None = chain_id
+        while following is not None:
+            found.append(following)
+            following = self.parent(following)
+        return tuple(found)
+
+    def parent(self, chain_id: str) -> str | None:
+        """The chain id below this one, None for the lowest; raises NotFound."""
+        if chain_id not in self._parents:
+            try:
+                text = (self._folder(chain_id) / "parent").read_text()
+            except FileNotFoundError:
+                raise NotFound(
+                    f"the layer {chain_id} is not unpacked here", "Pull the image again: its layers are put back."
+                ) from None
+            self._parents[chain_id] = text or None
+        return self._parents[chain_id]
+
+    def chains(self) -> list[str]:
+        """The chain ids of all layers."""
+        return [f"sha256:{entry.name}" for entry in os.scandir(self._chains)]
+
+    def keys(self) -> dict[str, str | None]:
+        """The keys of all writable layers, with the chain that each stands on."""
+        found: dict[str, str | None] = {}
+        for entry in os.scandir(self._active):
+            found[entry.name] = None  # without the file: prepare() was killed
+            with contextlib.suppress(NotFound):
+                found[entry.name] = self._parent_of(entry.name)
+        return found
+
+    def layer_path(self, chain_id: str) -> Path:
+        """The folder of one layer, in overlay's form (whiteouts are devices); read only."""
+        return self._folder(chain_id) / "fs"
+
+    def upper(self, key: str) -> Path:
+        """The folder of a writable layer, in overlay's form."""
+        return self._key(key) / "fs"
+
+    def usage(self, key: str) -> int:
+        """Bytes of the files in a writable layer."""
+        return trees.usage(self.upper(key))
+
+    # Making layers
+
+    @contextlib.contextmanager
+    def unpacking(self, chain_id: str, parent: str | None) -> Iterator[Path]:
+        """An empty folder to fill; on leaving it becomes the layer, at once. Left by an error, it is removed.
+
+        `parent` must be there by the time of leaving. Where somebody else made the layer first, theirs stays.
+        """
+        final = self._folder(chain_id)
+        made = Path(tempfile.mkdtemp(prefix="unpack-", dir=self._tmp))
+        try:
+            (made / "fs").mkdir(mode=0o755)
+            (made / "fs").chmod(0o755)
+            yield made / "fs"
+            self._finish(made, final, parent)
+        finally:
+            trees.remove(made)
+
+    def prepare(self, key: str, parent: str | None) -> Mount:
+        """A new writable layer on top of `parent`; raises NotFound (parent), Conflict (key), StorageFull."""
+        lowers = self._lowers(parent)
+        made = self._key(key)
+        try:
+            made.mkdir(mode=0o711)
+        except FileExistsError:
+            raise Conflict(f"a writable layer {key} exists already") from None
+        except OSError as error:
+            raise from_oserror(error, "making the writable layer") from error
+        try:
+            # The merged root's owner and mode are those of the upper folder.
+            above = os.stat(lowers[0])
+            (made / "fs").mkdir()
+            os.chmod(made / "fs", above.st_mode & 0o7777)
+            if (above.st_uid, above.st_gid) != (0, 0) and os.geteuid() == 0:
+                os.chown(made / "fs", above.st_uid, above.st_gid)
+            (made / "work").mkdir(mode=0o711)
+            (made / "parent").write_text(parent or "")
+        except OSError as error:
+            trees.remove(made)
+            raise from_oserror(error, "making the writable layer") from error
+        return Mount(lowers, str(made / "fs"), str(made / "work"))
+
+    def commit(self, key: str, chain_id: str) -> None:
+        """Turn a writable layer, mounted nowhere any more, into the layer `chain_id`; nothing is copied."""
+        parent = self._parent_of(key)
+        with trace.span("unionfs.commit", key=key, chain=chain_id):
+            trees.remove(self._key(key) / "work")
+            self._finish(self._key(key), self._folder(chain_id), parent)
+            trees.remove(self._key(key))
+
+    def _finish(self, made: Path, final: Path, parent: str | None) -> None:
+        if parent is not None:
+            self.chain(parent)
+        (made / "parent").write_text(parent or "")
+        if (final / "parent").exists():
+            return
+        try:
+            os.rename(made, final)
+        except OSError:
+            if not (final / "parent").exists():
+                raise
+
+    # Using them
+
+    def mount_of(self, key: str) -> Mount:
+        """The mount of a writable layer; raises NotFound."""
+        folder = self._key(key)
+        return Mount(self._lowers(self._parent_of(key)), str(folder / "fs"), str(folder / "work"))
+
+    def view(self, chain_id: str) -> Mount:
+        """The mount that shows a chain, read-only; raises NotFound."""
+        return Mount(self._lowers(chain_id), readonly=True)
+
+    # Removing them
+
+    def remove(self, key_or_chain: str) -> None:
+        """Remove a writable layer or a layer on which nothing stands; a missing one is no error."""
+        is_chain = key_or_chain.startswith("sha256:")
+        folder = self._folder(key_or_chain) if is_chain else self._key(key_or_chain)
+        self._parents.pop(key_or_chain, None)
+        with contextlib.ExitStack() as undo:
+            # Renamed away first: a daemon that is killed now leaves no half of a layer under its name.
+            gone = Path(tempfile.mkdtemp(prefix="remove-", dir=self._tmp))
+            undo.callback(trees.remove, gone)
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(folder, gone / "it")
+
+    def repair(self, live_keys: Iterable[str], live_chains: Iterable[str]) -> None:
+        """At start: remove what is half-made, writable layers of nobody, and layers that nothing live stands on."""
+        for entry in list(os.scandir(self._tmp)):
+            trees.remove(Path(entry.path))
+        kept = set(live_keys)
+        for key in self.keys():
+            if key not in kept:
+                self.remove(key)
+        self.sweep(live_chains)
+
+    def sweep(self, live_chains: Iterable[str]) -> list[str]:
+        """Remove layers that neither `live_chains` nor a writable layer stands on; returns their chain ids."""
+        live: set[str] = set()
+        for top in [*live_chains, *filter(None, self.keys().values())]:
+            with contextlib.suppress(NotFound):
+                live.update(self.chain(top))
+        gone = [chain for chain in self.chains() if chain not in live]
+        for chain in gone:
+            self.remove(chain)
+        return gone
+
+    def free(self) -> int:
+        """Bytes that may still be written where the layers are."""
+        return shutil.disk_usage(self._chains).free
+
+    # Names
+
+    def _lowers(self, parent: str | None) -> tuple[str, ...]:
+        if parent is None:
+            return (str(self._empty),)
+        return tuple(str(self.layer_path(chain)) for chain in self.chain(parent))
+
+    def _parent_of(self, key: str) -> str | None:
+        try:
+            return (self._key(key) / "parent").read_text() or None
+        except FileNotFoundError:
+            raise NotFound(f"no writable layer {key}") from None
+
+    def _folder(self, chain_id: str) -> Path:
+        return self._chains / digests.hexdigits(digests.parse(chain_id))
+
+    def _key(self, key: str) -> Path:
+        if not _KEY.fullmatch(key):
+            raise InvalidParameter(f"invalid name of a writable layer: {key!r}")
+        return self._active / key
