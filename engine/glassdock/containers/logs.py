@@ -10,7 +10,7 @@ Source: https://docs.docker.com/engine/logging/drivers/json-file/
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ async def read(path: Path, query: LogQuery, running: Callable[[], bool]) -> Asyn
                     yield entry
             if not alive and not fresh:
                 return
-            if query.until and query.until < datetime.datetime.now(datetime.UTC).timestamp():
+            if query.until and query.until < dt.datetime.now(dt.UTC).timestamp():
                 return
             await asyncio.sleep(_POLL)
 
@@ -92,5 +92,5 @@ def _selected(entry: Entry, query: LogQuery) -> bool:
         return False
     if not query.since and not query.until:
         return True
-    at = datetime.datetime.fromisoformat(entry.time[:26].rstrip("Z") + "+00:00").timestamp()
+    at = dt.datetime.fromisoformat(entry.time[:26].rstrip("Z")).replace(tzinfo=dt.UTC).timestamp()
     return query.since <= at and (not query.until or at <= query.until)

@@ -14,7 +14,6 @@ import contextlib
 import secrets
 import signal
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,8 +22,8 @@ from glassdock.containers import config as configs
 from glassdock.containers import files, spec
 from glassdock.containers.config import CreateRequest
 from glassdock.containers.model import Container, EndpointRecord, State, Status, Trace, move
-from glassdock.containers.streams import Streams, pair
 from glassdock.containers.store import Store
+from glassdock.containers.streams import Streams, pair
 from glassdock.errors import Conflict, GlassdockError, InvalidParameter, NotFound, NotModified, NotSupported
 from glassdock.events import Bus
 from glassdock.images.store import Image
@@ -201,7 +200,7 @@ class Manager:
             await self._ended(container, live, status)
         if container.host.auto_remove:
             with contextlib.suppress(NotFound):
-                await self.remove(container.id, volumes=True)
+                await self.remove(container.id)
 
     async def _ended(self, container: Container, live: _Live, status: ExitStatus) -> None:
         """The one place where a process's end becomes a container's."""
@@ -231,11 +230,11 @@ class Manager:
             raise NotModified(f"container {container.name} is not running")
         if grace is None:
             grace = _STOP_GRACE if container.config.stop_timeout is None else container.config.stop_timeout
-        await self._signal(container, live, spec.signal_number(signal_name or container.config.stop_signal or "TERM"))
+        await self._signal(live, spec.signal_number(signal_name or container.config.stop_signal or "TERM"))
         try:
             await asyncio.wait_for(live.ended.wait(), None if grace < 0 else grace)
         except TimeoutError:
-            await self._signal(container, live, signal.SIGKILL)
+            await self._signal(live, signal.SIGKILL)
             await live.ended.wait()
         self._event("stop", container)
 
@@ -246,12 +245,12 @@ class Manager:
         live = self._of(container)
         if live.process is None or not container.state.running:
             raise Conflict(f"cannot kill container: {reference}: container {container.id} is not running")
-        await self._signal(container, live, number)
+        await self._signal(live, number)
         self._event("kill", container, signal=str(number))
         if number == signal.SIGKILL:
             await live.ended.wait()
 
-    async def _signal(self, container: Container, live: _Live, number: int) -> None:
+    async def _signal(self, live: _Live, number: int) -> None:
         if live.process is None:
             return  # it ended between the look and the signal, which is what the signal was for
         with trace.recording("daemon") as recording, trace.span("containers.signal", signal=number):
@@ -281,8 +280,8 @@ class Manager:
             raise InvalidParameter(f"invalid condition: {condition!r}", "Use not-running, next-exit or removed.")
         return container.state.exit_code, container.state.error
 
-    async def remove(self, reference: str, *, force: bool = False, volumes: bool = False) -> None:
-        """Remove it and its writable layer; a running one only by `force`. `volumes`: anonymous ones too."""
+    async def remove(self, reference: str, *, force: bool = False) -> None:
+        """Remove it and its writable layer; a running one only by `force`."""
         container = self.get(reference)
         live = self._of(container)
         if container.state.running:
@@ -323,9 +322,7 @@ class Manager:
         container = self.get(reference)
         live = self._of(container)
         if live.process is not None:
-            connected = await live.process.attach(
-                stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr
-            )
+            connected = await live.process.attach(stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr)
             return connected.detach()
         ours, theirs = pair()
         live.pending.append(Attach(fd=theirs, stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr))
@@ -433,9 +430,5 @@ def _record(endpoint: Endpoint) -> EndpointRecord:
         prefix=endpoint.prefix,
         gateway=endpoint.gateway,
         mac=endpoint.mac,
+        ports=endpoint.ports,
     )
-
-
-def names(containers: Sequence[Container]) -> list[str]:
-    """Their names, for a sentence."""
-    return [container.name for container in containers]

@@ -15,6 +15,7 @@ import msgspec
 
 from glassdock.containers.config import Config, HostConfig, NetworkingConfig, words
 from glassdock.errors import Conflict
+from glassdock.network.model import PortBinding
 from glassdock.trace import Span
 
 
@@ -67,6 +68,7 @@ class EndpointRecord(msgspec.Struct, frozen=True):
     prefix: int = 0
     gateway: str = ""
     mac: str = ""
+    ports: tuple[PortBinding, ...] = ()
 
 
 class Container(msgspec.Struct):

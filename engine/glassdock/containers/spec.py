@@ -91,7 +91,7 @@ def ports(container: Container) -> tuple[PortBinding, ...]:
                 PortBinding(
                     container_port=_port(private),
                     protocol=protocol or "tcp",
-                    host_address=binding.host_ip,
+                    host_ip=binding.host_ip,
                     host_port=_port(binding.host_port or "0"),
                 )
             )
@@ -175,9 +175,7 @@ def _mounts(container: Container, folder: Path) -> tuple[oci.Mount, ...]:
             msgspec.structs.replace(mount, options=tuple(option for option in mount.options if option != "ro"))
             for mount in base
         ]
-    own = [
-        oci.Mount(target, "bind", str(folder / name), ("rbind", "rprivate")) for name, target in files.NAMES.items()
-    ]
+    own = [oci.Mount(target, "bind", str(folder / name), ("rbind", "rprivate")) for name, target in files.NAMES.items()]
     asked = [_bind(bind) for bind in host.binds or ()]
     asked += [_mount_point(mount) for mount in host.mounts or ()]
     asked += [
@@ -236,9 +234,7 @@ def _resources(host: HostConfig) -> oci.Resources:
     swap = host.memory_swap or (2 * host.memory if host.memory else 0)
     return oci.Resources(
         devices=(oci.DeviceRule(allow=True),) if host.privileged else defaults.device_rules(),
-        memory=oci.Memory(
-            limit=host.memory or None, reservation=host.memory_reservation or None, swap=swap or None
-        ),
+        memory=oci.Memory(limit=host.memory or None, reservation=host.memory_reservation or None, swap=swap or None),
         cpu=oci.CPU(
             shares=host.cpu_shares or None,
             quota=quota or None,

@@ -64,9 +64,7 @@ class Runner:
             name=identity[:12],
             created=0,
             image="",
-            config=Config(
-                cmd=request.argv, env=request.env, working_dir=request.cwd, user=request.user
-            ),
+            config=Config(cmd=request.argv, env=request.env, working_dir=request.cwd, user=request.user),
             host=request.host,
             networking=NetworkingConfig(),
         )

@@ -22,7 +22,9 @@ from glassdock.errors import Conflict, InvalidParameter, NotFound, from_oserror
 from glassdock.paths import Paths, atomic_write
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
-_MOODS = "amber bold brisk calm clear crisp deep eager fair glad keen kind light lucid neat open plain quick quiet swift"
+_MOODS = (
+    "amber bold brisk calm clear crisp deep eager fair glad keen kind light lucid neat open plain quick quiet swift"
+)
 _THINGS = "anchor beacon bollard bridge buoy crane dock ferry harbor hull jetty keel lantern mast pier quay rudder sail"
 
 

@@ -1,7 +1,11 @@
 """How the daemon answers: JSON, streams of JSON lines, and errors.
 
-Interface: `ENGINE` (the key under which an application holds its engine), `json(value)`, `errors` (the one middleware that maps the tree of errors to responses), `Lines` (a
-stream of JSON lines that begins with its first line), `flag`, `number`, `filters` for query parameters.
+Interface:
+- `ENGINE`: the key under which an application holds its engine.
+- `json(value)`, `encode(value)`: a JSON body, a JSON line.
+- `errors`: the one middleware that maps the tree of errors to responses.
+- `Lines`: a stream of JSON lines that begins with its first line.
+- `flag`, `number`, `filters`: query parameters.
 
 Rules: an unexpected exception is a 500 with its text and is logged with its traceback; nothing else logs errors.
 """
@@ -12,7 +16,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 from aiohttp import web
@@ -79,7 +83,7 @@ class Lines:
         else:
             self._loop.call_soon_threadsafe(self._queue.put_nowait, line)
 
-    async def __aenter__(self) -> Lines:
+    async def __aenter__(self) -> Self:
         self._writer = asyncio.create_task(self._write())
         return self
 
@@ -136,8 +140,10 @@ def filters(request: web.Request) -> dict[str, list[str]]:
         read = msgspec.json.decode(text.encode(), type=dict[str, list[str] | dict[str, bool]])
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise InvalidParameter(f"invalid filters: {error}") from error
-    return {name: [v for v, on in values.items() if on] if isinstance(values, dict) else values
-            for name, values in read.items()}
+    return {
+        name: [v for v, on in values.items() if on] if isinstance(values, dict) else values
+        for name, values in read.items()
+    }
 
 
 def encode(value: Any) -> bytes:

@@ -76,8 +76,10 @@ async def _headers(request: web.Request, handler: Handler) -> web.StreamResponse
     version = request.match_info.get("version")
     if version and int(version.partition(".")[2]) < int(MIN_API_VERSION.partition(".")[2]):
         return answers.json(
-            {"message": f"client version {version} is too old. Minimum supported API version is {MIN_API_VERSION}, "
-                        "please upgrade your client to a newer version"},
+            {
+                "message": f"client version {version} is too old. Minimum supported API version is {MIN_API_VERSION}, "
+                "please upgrade your client to a newer version"
+            },
             status=400,
         )
     if version and int(version.partition(".")[2]) > int(API_VERSION.partition(".")[2]):

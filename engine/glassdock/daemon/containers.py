@@ -85,9 +85,7 @@ async def wait(request: web.Request) -> web.StreamResponse:
 
 async def remove(request: web.Request) -> web.StreamResponse:
     """DELETE /containers/{name}."""
-    await request.app[ENGINE].containers.remove(
-        request.match_info["name"], force=flag(request, "force"), volumes=flag(request, "v")
-    )
+    await request.app[ENGINE].containers.remove(request.match_info["name"], force=flag(request, "force"))
     return web.Response(status=204)
 
 
@@ -129,13 +127,15 @@ async def ps(request: web.Request) -> web.StreamResponse:
 
 
 _FILTERS: dict[str, Callable[[Engine, Container, str], bool]] = {
-    "id": lambda engine, container, value: container.id.startswith(value),
-    "name": lambda engine, container, value: value.removeprefix("/") in container.name,
-    "status": lambda engine, container, value: container.state.status == value,
-    "exited": lambda engine, container, value: str(container.state.exit_code) == value and not container.state.running,
-    "ancestor": lambda engine, container, value: value in (engine.image_name(container), container.config.image)
-    or container.image.removeprefix("sha256:").startswith(value.removeprefix("sha256:")),
-    "network": lambda engine, container, value: any(
+    "id": lambda _, container, value: container.id.startswith(value),
+    "name": lambda _, container, value: value.removeprefix("/") in container.name,
+    "status": lambda _, container, value: container.state.status == value,
+    "exited": lambda _, container, value: str(container.state.exit_code) == value and not container.state.running,
+    "ancestor": lambda engine, container, value: (
+        value in (engine.image_name(container), container.config.image)
+        or container.image.removeprefix("sha256:").startswith(value.removeprefix("sha256:"))
+    ),
+    "network": lambda _, container, value: any(
         value in (endpoint.network_name, endpoint.network_id) for endpoint in container.endpoints
     ),
 }

@@ -37,7 +37,7 @@ async def status(request: web.Request) -> web.StreamResponse:
     )
 
 
-async def doctor(request: web.Request) -> web.StreamResponse:
+async def doctor(_: web.Request) -> web.StreamResponse:
     """GET /glassdock/doctor: probed in a process of its own, because probing forks."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "glassdock.linux.probe", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
@@ -86,17 +86,34 @@ async def layers(request: web.Request) -> web.StreamResponse:
     stack = iter(image.layers)
     history = image.config.history
     for entry in history:
-        row: dict[str, Any] = {"created_by": entry.created_by, "comment": entry.comment, "empty": entry.empty_layer,
-                               "diff_id": "", "chain_id": "", "size": 0, "added": [], "changed": [], "deleted": []}
+        row: dict[str, Any] = {
+            "created_by": entry.created_by,
+            "comment": entry.comment,
+            "empty": entry.empty_layer,
+            "diff_id": "",
+            "chain_id": "",
+            "size": 0,
+            "added": [],
+            "changed": [],
+            "deleted": [],
+        }
         layer = None if entry.empty_layer else next(stack, None)
         if layer is not None:
             row |= {"diff_id": layer.diff_id, "chain_id": layer.chain_id, "size": layer.size}
             row |= _changes(await asyncio.to_thread(engine.changes_of, layer.chain_id))
         rows.append(row)
     for layer in stack:  # more layers than history says: shown all the same
-        rows.append({"created_by": "", "comment": "", "empty": False, "diff_id": layer.diff_id,
-                     "chain_id": layer.chain_id, "size": layer.size,
-                     **_changes(await asyncio.to_thread(engine.changes_of, layer.chain_id))})
+        rows.append(
+            {
+                "created_by": "",
+                "comment": "",
+                "empty": False,
+                "diff_id": layer.diff_id,
+                "chain_id": layer.chain_id,
+                "size": layer.size,
+                **_changes(await asyncio.to_thread(engine.changes_of, layer.chain_id)),
+            }
+        )
     return answers.json({"id": image.id, "tags": list(image.repo_tags), "layers": rows})
 
 

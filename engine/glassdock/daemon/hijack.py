@@ -46,7 +46,7 @@ class _Side(asyncio.Protocol):
             far.write_eof()
         return True  # keep our writing half: the client still wants the output
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         if self.other.transport is not None:
             self.other.transport.close()
         if not self.done.done():
@@ -75,10 +75,7 @@ async def splice(request: web.Request, descriptor: int, content_type: str) -> we
     http = transport.get_protocol()
     transport.set_protocol(client)
     client.connection_made(transport)
-    early = bytes(getattr(http, "_message_tail", b""))  # sent by the client before it saw the 101
     await loop.create_connection(lambda: container, sock=socket.socket(fileno=descriptor))
-    if early:
-        client.data_received(early)
     try:
         await client.done
     finally:
@@ -92,7 +89,6 @@ async def splice(request: web.Request, descriptor: int, content_type: str) -> we
 def _head(request: web.Request, content_type: str) -> bytes:
     if "upgrade" in request.headers.get("Connection", "").lower():
         return (
-            f"HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\n"
-            "Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+            f"HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
         ).encode()
     return f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n\r\n".encode()

@@ -35,8 +35,10 @@ def _match(image: Image, name: str, values: list[str]) -> bool:
     tests: dict[str, Callable[[str], bool]] = {
         "reference": lambda value: any(_named(tag, value) for tag in image.repo_tags),
         "dangling": lambda value: (value in ("true", "1")) == (not image.repo_tags),
-        "label": lambda value: value.partition("=")[0] in labels
-        and ("=" not in value or labels[value.partition("=")[0]] == value.partition("=")[2]),
+        "label": lambda value: (
+            value.partition("=")[0] in labels
+            and ("=" not in value or labels[value.partition("=")[0]] == value.partition("=")[2])
+        ),
     }
     if name not in tests:
         raise InvalidParameter(f"invalid filter '{name}'")
@@ -71,7 +73,11 @@ async def pull(request: web.Request) -> web.StreamResponse:
     credentials = Credentials.from_header(request.headers.get("X-Registry-Auth", ""))
     async with Lines(request) as lines:
         image = await pull_image(
-            engine.images, engine.registry, reference, progress=lines, credentials=credentials,
+            engine.images,
+            engine.registry,
+            reference,
+            progress=lines,
+            credentials=credentials,
             platform=request.query.get("platform") or None,
         )
         engine.events.publish("image", "pull", reference.familiar(), {"name": image.id})

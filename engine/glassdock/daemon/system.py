@@ -36,7 +36,7 @@ async def ping(request: web.Request) -> web.StreamResponse:
     )
 
 
-async def version(request: web.Request) -> web.StreamResponse:
+async def version(_: web.Request) -> web.StreamResponse:
     """GET /version."""
     machine = platform.uname()
     facts = {
@@ -80,11 +80,24 @@ async def info(request: web.Request) -> web.StreamResponse:
             "Driver": "overlay2",
             "DriverStatus": [["Backing Filesystem", "overlay"]],
             "DockerRootDir": str(engine.paths.root),
-            "Plugins": {"Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": None,
-                        "Log": ["json-file", "none"]},
-            "MemoryLimit": True, "SwapLimit": True, "CpuCfsPeriod": True, "CpuCfsQuota": True, "CPUShares": True,
-            "CPUSet": True, "PidsLimit": True, "OomKillDisable": False, "IPv4Forwarding": _forwarding(),
-            "Debug": False, "NFd": len(os.listdir("/proc/self/fd")), "NGoroutines": len(asyncio.all_tasks()),
+            "Plugins": {
+                "Volume": ["local"],
+                "Network": ["bridge", "host", "null"],
+                "Authorization": None,
+                "Log": ["json-file", "none"],
+            },
+            "MemoryLimit": True,
+            "SwapLimit": True,
+            "CpuCfsPeriod": True,
+            "CpuCfsQuota": True,
+            "CPUShares": True,
+            "CPUSet": True,
+            "PidsLimit": True,
+            "OomKillDisable": False,
+            "IPv4Forwarding": _forwarding(),
+            "Debug": False,
+            "NFd": len(os.listdir("/proc/self/fd")),
+            "NGoroutines": len(asyncio.all_tasks()),
             "SystemTime": views.when(time.time_ns()),
             "LoggingDriver": "json-file",
             "CgroupDriver": "cgroupfs",
@@ -100,20 +113,29 @@ async def info(request: web.Request) -> web.StreamResponse:
                 "AllowNondistributableArtifactsCIDRs": None,
                 "AllowNondistributableArtifactsHostnames": None,
                 "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
-                "IndexConfigs": {"docker.io": {"Name": "docker.io", "Mirrors": mirrors, "Secure": True,
-                                               "Official": True}},
+                "IndexConfigs": {
+                    "docker.io": {"Name": "docker.io", "Mirrors": mirrors, "Secure": True, "Official": True}
+                },
                 "Mirrors": mirrors,
             },
             "NCPU": os.cpu_count() or 1,
             "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             "GenericResources": None,
-            "HttpProxy": "", "HttpsProxy": "", "NoProxy": "",
+            "HttpProxy": "",
+            "HttpsProxy": "",
+            "NoProxy": "",
             "Labels": [],
             "ExperimentalBuild": False,
             "Runtimes": {"glassdock": {"path": "glassdock"}},
             "DefaultRuntime": "glassdock",
-            "Swarm": {"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": False,
-                      "Error": "", "RemoteManagers": None},
+            "Swarm": {
+                "NodeID": "",
+                "NodeAddr": "",
+                "LocalNodeState": "inactive",
+                "ControlAvailable": False,
+                "Error": "",
+                "RemoteManagers": None,
+            },
             "LiveRestoreEnabled": True,
             "Isolation": "",
             "InitBinary": "",

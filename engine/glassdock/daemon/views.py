@@ -8,7 +8,7 @@ Rules: field names and forms are the API's; a value that the engine does not hav
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import time
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def when(nanoseconds: int) -> str:
     if not nanoseconds:
         return "0001-01-01T00:00:00Z"
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    base = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    base = dt.datetime.fromtimestamp(seconds, dt.UTC)
     return f"{base:%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
 
 
@@ -87,11 +87,27 @@ def _mounts(container: Container) -> list[dict[str, Any]]:
     rows = []
     for bind in container.host.binds or ():
         source, target, *mode = bind.split(":")
-        rows.append({"Type": "bind", "Source": source, "Destination": target, "Mode": ":".join(mode),
-                     "RW": "ro" not in mode, "Propagation": "rprivate"})
+        rows.append(
+            {
+                "Type": "bind",
+                "Source": source,
+                "Destination": target,
+                "Mode": ":".join(mode),
+                "RW": "ro" not in mode,
+                "Propagation": "rprivate",
+            }
+        )
     for mount in container.host.mounts or ():
-        rows.append({"Type": mount.type, "Source": mount.source or "", "Destination": mount.target, "Mode": "",
-                     "RW": not mount.read_only, "Propagation": "rprivate" if mount.type == "bind" else ""})
+        rows.append(
+            {
+                "Type": mount.type,
+                "Source": mount.source or "",
+                "Destination": mount.target,
+                "Mode": "",
+                "RW": not mount.read_only,
+                "Propagation": "rprivate" if mount.type == "bind" else "",
+            }
+        )
     return rows
 
 
@@ -139,13 +155,13 @@ def ports(container: Container) -> dict[str, Any]:
     """Port → where it is published, for a running container."""
     if not container.state.running:
         return {}
-    found: dict[str, Any] = {port: None for port in container.config.exposed_ports or {}}
+    found: dict[str, Any] = dict.fromkeys(container.config.exposed_ports or {})
     for endpoint in container.endpoints:
         for published in endpoint.ports:
             key = f"{published.container_port}/{published.protocol}"
             found[key] = [
                 *(found.get(key) or ()),
-                {"HostIp": published.host_address, "HostPort": str(published.host_port)},
+                {"HostIp": published.host_ip, "HostPort": str(published.host_port)},
             ]
     return found
 
@@ -176,8 +192,14 @@ def _port_rows(container: Container) -> list[dict[str, Any]]:
         if not published:
             rows.append({"PrivatePort": int(private.partition("-")[0]), "Type": protocol or "tcp"})
         for binding in published or ():
-            rows.append({"IP": binding["HostIp"], "PrivatePort": int(private), "PublicPort": int(binding["HostPort"]),
-                         "Type": protocol or "tcp"})
+            rows.append(
+                {
+                    "IP": binding["HostIp"],
+                    "PrivatePort": int(private),
+                    "PublicPort": int(binding["HostPort"]),
+                    "Type": protocol or "tcp",
+                }
+            )
     return rows
 
 
@@ -208,8 +230,12 @@ def human(nanoseconds: int) -> str:
     hours = round(seconds / 3600)
     if hours == 1:
         return "About an hour"
-    for limit, size, unit in ((48, 1, "hours"), (24 * 14, 24, "days"), (24 * 60, 24 * 7, "weeks"),
-                              (24 * 365 * 2, 24 * 30, "months")):
+    for limit, size, unit in (
+        (48, 1, "hours"),
+        (24 * 14, 24, "days"),
+        (24 * 60, 24 * 7, "weeks"),
+        (24 * 365 * 2, 24 * 30, "months"),
+    ):
         if hours < limit:
             return f"{hours // size} {unit}"
     return f"{hours // (24 * 365)} years"
@@ -219,9 +245,23 @@ def image_inspect(image: Image) -> dict[str, Any]:
     """`GET /images/{name}/json`."""
     document = image.config
     config: dict[str, Any] = {
-        "Hostname": "", "Domainname": "", "User": "", "AttachStdin": False, "AttachStdout": False,
-        "AttachStderr": False, "Tty": False, "OpenStdin": False, "StdinOnce": False, "Env": None, "Cmd": None,
-        "Image": "", "Volumes": None, "WorkingDir": "", "Entrypoint": None, "OnBuild": None, "Labels": None,
+        "Hostname": "",
+        "Domainname": "",
+        "User": "",
+        "AttachStdin": False,
+        "AttachStdout": False,
+        "AttachStderr": False,
+        "Tty": False,
+        "OpenStdin": False,
+        "StdinOnce": False,
+        "Env": None,
+        "Cmd": None,
+        "Image": "",
+        "Volumes": None,
+        "WorkingDir": "",
+        "Entrypoint": None,
+        "OnBuild": None,
+        "Labels": None,
         **msgspec.to_builtins(document.config),
     }
     return {
@@ -269,8 +309,8 @@ def seconds(rfc3339: str) -> int:
     if "." in text:  # Python reads six digits, documents have up to nine
         whole, _, rest = text.partition(".")
         digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
-        text = f"{whole}.{digits[:6]:0<6}{rest[len(digits):]}"
-    return int(datetime.datetime.fromisoformat(text).timestamp())
+        text = f"{whole}.{digits[:6]:0<6}{rest[len(digits) :]}"
+    return int(dt.datetime.fromisoformat(text).timestamp())
 
 
 def history(image: Image) -> list[dict[str, Any]]:
