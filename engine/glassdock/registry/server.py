@@ -57,7 +57,7 @@ def application(storage: Storage, users: Mapping[str, str] | None = None) -> web
     blob, upload = "/v2/{name:.+}/blobs/{digest}", "/v2/{name:.+}/blobs/uploads/{id}"
     target = "/v2/{name:.+}/manifests/{target}"
     app.add_routes(
-        # The last column is what 404 means there.
+        # The last column is what 404 means there. GET answers HEAD too.
         web.route(method, path, _spoken(handler, unknown))
         for method, path, handler, unknown in (
             ("GET", "/v2/", base, "UNSUPPORTED"),
@@ -65,7 +65,6 @@ def application(storage: Storage, users: Mapping[str, str] | None = None) -> web
             ("GET", "/v2/{name:.+}/tags/list", list_tags, "NAME_UNKNOWN"),
             ("GET", "/v2/{name:.+}/referrers/{digest}", list_referrers, "MANIFEST_UNKNOWN"),
             ("GET", target, get_manifest, "MANIFEST_UNKNOWN"),
-            ("HEAD", target, get_manifest, "MANIFEST_UNKNOWN"),
             ("PUT", target, put_manifest, "MANIFEST_BLOB_UNKNOWN"),
             ("DELETE", target, delete_manifest, "MANIFEST_UNKNOWN"),
             ("POST", "/v2/{name:.+}/blobs/uploads/", start_upload, "BLOB_UNKNOWN"),
@@ -74,7 +73,6 @@ def application(storage: Storage, users: Mapping[str, str] | None = None) -> web
             ("PUT", upload, finish_upload, "BLOB_UPLOAD_UNKNOWN"),
             ("DELETE", upload, cancel_upload, "BLOB_UPLOAD_UNKNOWN"),
             ("GET", blob, get_blob, "BLOB_UNKNOWN"),
-            ("HEAD", blob, get_blob, "BLOB_UNKNOWN"),
             ("DELETE", blob, delete_blob, "BLOB_UNKNOWN"),
         )
     )
