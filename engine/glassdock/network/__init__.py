@@ -1,0 +1,13 @@
+"""Networks: bridges, cables, addresses, published ports.
+
+Reading order, the core idea first:
+- `model.py`: `Network`, `Endpoint`, `PortBinding`.
+- `namespaces.py`: a network namespace made in a thread, before the process that will live in it.
+- `veth.py`, `bridge.py`: cable and switch; each step is a value with `describe()` and `message()`.
+- `addresses.py`: subnets and leases. `nat.py`: the way out. `ports.py`: the way in. `files.py`: names.
+- `bridged.py`: one bridge network at work. `manager.py`: the verbs, and what is kept ready. `records.py`: the disk.
+- `netlink.py`: many messages in one send; pyroute2's only user, with `nat.py`.
+
+Rules: nothing here forks, calls a program or bind-mounts a namespace. Threads that visit another namespace come home
+before they are used again.
+"""

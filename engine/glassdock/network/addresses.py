@@ -1,0 +1,84 @@
+"""Who has which address: subnets for networks, addresses for containers.
+
+Interface:
+- `free_subnet(taken, preferred)`: the first of Docker's default pools that nothing on this machine overlaps.
+- `Leases(subnet)`: `take(owner)` the lowest free address, `keep(owner, address)`, `free(owner)`.
+- `mac_of(address)`: the hardware address that Docker derives from an IPv4 address.
+
+Rules: the gateway is the subnet's first address. The lowest free address is taken, as Docker does, so that the same
+run gets the same address again.
+Source: https://docs.docker.com/engine/network/#subnet-allocation
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network
+
+from glassdock.errors import Conflict, InvalidParameter, NotSupported
+
+POOLS = (
+    *(IPv4Network(f"172.{second}.0.0/16") for second in range(17, 32)),
+    *IPv4Network("192.168.0.0/16").subnets(new_prefix=20),
+)
+
+
+def free_subnet(taken: Iterable[IPv4Network], preferred: IPv4Network | None = None) -> IPv4Network:
+    """`preferred` if nothing overlaps it, else the first free pool; raises NotSupported when all are taken."""
+    used = [network for network in taken if network.prefixlen > 0]
+    for pool in (preferred, *POOLS) if preferred else POOLS:
+        if not any(pool.overlaps(network) for network in used):
+            return pool
+    raise NotSupported(
+        "all predefined address pools have been fully subnetted",
+        "Remove a network, or create one with --subnet in a range that this machine does not use.",
+    )
+
+
+def mac_of(address: IPv4Address) -> str:
+    """02:42 and the four bytes of the address."""
+    return ":".join(f"{byte:02x}" for byte in (0x02, 0x42, *address.packed))
+
+
+class Leases:
+    """The addresses of one network that are in use; `owner` is a container's id."""
+
+    def __init__(self, subnet: IPv4Network) -> None:
+        self.subnet = subnet
+        self.gateway = subnet.network_address + 1
+        self._owners: dict[str, IPv4Address] = {}
+        self._used: set[int] = {int(self.gateway)}
+        self._hint = int(self.gateway) + 1
+
+    def take(self, owner: str, wanted: IPv4Address | None = None) -> IPv4Address:
+        """Lease `wanted`, or the lowest free address, to `owner`."""
+        if owner in self._owners:
+            raise Conflict(f"container {owner[:12]} already has the address {self._owners[owner]}")
+        if wanted is not None:
+            return self.keep(owner, wanted)
+        last = int(self.subnet.broadcast_address)
+        while self._hint in self._used:
+            self._hint += 1
+        if self._hint >= last:
+            raise Conflict(
+                f"no available IPv4 addresses on this network's address pools: {self.subnet}",
+                "Remove containers from the network, or create a network with a larger subnet.",
+            )
+        return self.keep(owner, IPv4Address(self._hint))
+
+    def keep(self, owner: str, address: IPv4Address) -> IPv4Address:
+        """Lease this very address; raises InvalidParameter outside the subnet, Conflict where it is in use."""
+        if address not in self.subnet or address in (self.subnet.network_address, self.subnet.broadcast_address):
+            raise InvalidParameter(f"the address {address} is not in the network's subnet {self.subnet}")
+        if int(address) in self._used:
+            raise Conflict(f"the address {address} is already in use", "Choose another, or leave --ip out.")
+        self._owners[owner] = address
+        self._used.add(int(address))
+        return address
+
+    def free(self, owner: str) -> None:
+        """Give back what `owner` has; nothing where it has none."""
+        address = self._owners.pop(owner, None)
+        if address is not None:
+            self._used.discard(int(address))
+            self._hint = min(self._hint, int(address))

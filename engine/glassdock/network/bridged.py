@@ -1,0 +1,186 @@
+"""One bridge network at work: the bridge, the places kept ready on it, who has which address.
+
+Interface:
+- `Bridged(network, tag)`; `up(live)` makes or repairs it, `down()` removes it.
+- `make()`: a place with its cable plugged; `ready`: places made ahead of need.
+- `join(place, owner)`: address, route and label; `unplug(cable)`; `destroy(places)`.
+
+Rules: every method talks to the kernel and may wait for its lock, so each is called in a worker thread; `leases` and
+`ready` belong to the event loop's thread alone. The kernel holds what must survive the daemon: a cable is labelled
+with its owner.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import socket
+import time
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from ipaddress import IPv4Interface, IPv4Network
+
+import msgspec
+
+from glassdock.errors import Conflict, NotSupported, Unavailable
+from glassdock.network import addresses, bridge, namespaces, nat, veth
+from glassdock.network.addresses import Leases
+from glassdock.network.model import Network
+from glassdock.network.namespaces import Place
+from glassdock.network.netlink import Link, Socket, Step
+from glassdock.network.veth import Owner
+
+_LOCK = "\0glassdock-network"
+_LOCK_PATIENCE = 10.0
+_ATTEMPTS = 20
+_MTU = 1500
+
+
+class Bridged:
+    """The bridge of one network, its cables and its leases."""
+
+    def __init__(self, network: Network, tag: str) -> None:
+        self.network = network
+        self.ready: deque[Place] = deque()
+        self._cables = f"gd{tag}v" if tag else "veth"
+        # The pile of unplugged cables; a group's number is the machine's, so it is derived from the bridge's name.
+        digest = hashlib.sha256(network.interface.encode()).digest()
+        self._group = int.from_bytes(digest[:4], "big") | 1 << 31
+        self._link = Link(0, network.interface)
+        self.leases = Leases(IPv4Network("0.0.0.0/8"))
+
+    def up(self, live: Collection[str]) -> list[tuple[Owner, str]]:
+        """Make the bridge, or take it over from a daemon that died; returns owners and cables of `live` containers.
+
+        Whatever else is plugged in belongs to nobody any more and goes. Raises OSError where the kernel refuses.
+        """
+        with _machine_lock(), Socket() as host:
+            links = host.links()
+            link = next((link for link in links if link.name == self.network.interface), None)
+            ports = [port for port in links if link and port.master == link.index]
+            owners = {port: veth.owner(port.alias) for port in ports}
+            kept = [(owner, port.name) for port, owner in owners.items() if owner and owner.container in live]
+            if link is not None and not (kept and self._has_address(host, link)):
+                # Cheaper than finding out what a dead daemon had finished: nobody lives on it.
+                host.apply([bridge.Delete(port) for port in (*ports, link)])
+                link, ports, kept = None, [], []
+            if link is None:
+                link = self._create(host, links)
+            names = {name for _, name in kept}
+            host.apply([bridge.Delete(port) for port in ports if port.name not in names])
+            self._link = link
+            self.leases = Leases(IPv4Network(self.network.subnet))
+            for owner, _ in kept:
+                self.leases.keep(owner.container, owner.address.ip)
+        status = nat.up(self.network.interface, IPv4Network(self.network.subnet))
+        self.network = msgspec.structs.replace(self.network, status=status)
+        return kept
+
+    def _has_address(self, host: Socket, link: Link) -> bool:
+        wanted = f"{self.network.gateway}/{self.network.subnet.partition('/')[2]}"
+        return any(index == link.index and str(address) == wanted for index, address in host.addresses())
+
+    def _create(self, host: Socket, links: Sequence[Link]) -> Link:
+        routes = host.routes()
+        taken = [route.network for route in routes] + [address.network for _, address in host.addresses()]
+        preferred = IPv4Network(self.network.subnet) if self.network.subnet else None
+        subnet = addresses.free_subnet(taken, preferred)
+        outward = {route.index for route in routes if route.network.prefixlen == 0}
+        mtu = min([_MTU, *(link.mtu for link in links if link.index in outward)])
+        gateway = IPv4Interface((subnet.network_address + 1, subnet.prefixlen))
+        host.apply(bridge.plan(self.network.interface, mtu))
+        link = Link(socket.if_nametoindex(self.network.interface), self.network.interface)
+        host.apply(bridge.addressed(link, gateway))
+        self.network = msgspec.structs.replace(self.network, subnet=str(subnet), gateway=str(gateway.ip), mtu=mtu)
+        return link
+
+    def down(self) -> None:
+        """Remove the bridge and its rules; nothing where it is not there."""
+        nat.down(self.network.interface)
+        with contextlib.suppress(OSError):
+            self._link = Link(socket.if_nametoindex(self.network.interface), self.network.interface)
+            with Socket() as host:
+                host.apply([bridge.Delete(self._link)])
+
+    def make(self) -> Place:
+        """A namespace with lo and an eth0 whose cable is plugged in; no address yet."""
+        with Socket() as host:
+            return namespaces.make(lambda descriptor: self._plug(host, descriptor))
+
+    def _plug(self, host: Socket, descriptor: int) -> str:
+        for _ in range(_ATTEMPTS):
+            # Interface names take 15 bytes.
+            name = self._cables + secrets.token_hex(4)[: 15 - len(self._cables)]
+            try:
+                host.apply(veth.plug(name, self._link, descriptor, self.network.mtu))
+            except OSError as error:
+                if error.errno == errno.EEXIST:
+                    continue
+                if error.errno == veth.EXFULL:
+                    raise NotSupported(
+                        f"network {self.network.name} is full: a Linux bridge takes {bridge.PORTS:,} containers",
+                        "Remove containers, or use --network none or host for those that need no address.",
+                    ) from error
+                raise
+            return name
+        raise Conflict(f"no free interface name begins with {self._cables}", "Remove interfaces that are left over.")
+
+    def plan(self, place: Place, owner: Owner) -> list[Step]:
+        """What makes the container's end talk."""
+        assert place.eth0 is not None
+        gateway = None if self.network.internal else self.leases.gateway
+        return veth.configure(place.eth0, owner.mac, owner.address, gateway)
+
+    def join(self, place: Place, owner: Owner) -> None:
+        """Give the place to its owner: configure the far end, label the near one."""
+        place.door.apply(self.plan(place, owner))
+        with Socket() as host:
+            host.apply([veth.Label(place.cable, veth.label(owner))])
+
+    def unplug(self, cable: str) -> None:
+        """Let nothing pass through the cable any more; nothing where it is gone with its namespace."""
+        with Socket() as host, contextlib.suppress(FileNotFoundError):
+            try:
+                host.apply([veth.Unplug(cable, self._group)])
+            except OSError as error:
+                if error.errno != errno.ENODEV:
+                    raise
+
+    def destroy(self, descriptors: Sequence[int]) -> None:
+        """Destroy every unplugged cable, then let go of their namespaces. Waits for the kernel, about 15 ms."""
+        try:
+            with Socket() as host:
+                host.apply([veth.DeleteGroup(self._group)])
+        except OSError as error:
+            if error.errno != errno.ENODEV:  # all went with their namespaces
+                raise
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _machine_lock() -> Iterator[None]:
+    """One engine at a time chooses a subnet: the name of a socket is held, which dies with its holder.
+
+    Abstract names are a network namespace's own (unix(7)): exactly those who share its routes exclude each other.
+    """
+    deadline = time.monotonic() + _LOCK_PATIENCE
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as lock:
+        while True:
+            try:
+                lock.bind(_LOCK)
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                if time.monotonic() > deadline:
+                    raise Unavailable(
+                        "another Glassdock engine has been setting up its network for 10 s",
+                        "Find it with `grep glassdock-network /proc/net/unix` and `ss -xp`, and stop it.",
+                    ) from error
+                time.sleep(0.005)
+        yield

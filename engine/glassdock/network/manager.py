@@ -1,0 +1,363 @@
+"""The network manager: which networks there are, and who is plugged into which.
+
+Interface:
+- `start(live)` makes or repairs the default networks, `stop()` leaves nothing but what running containers use.
+- `networks()`, `get(name)`, `endpoint(container)`: looking.
+- `attach(container, network=..., ports=...)` before a start, `detach(endpoint)` after the end.
+
+Rules: the path of a start takes a place that was made ahead of it, and costs one batch of netlink messages; making
+places and destroying cables happens in the background. Whoever talks to the kernel waits for its lock, so it does so
+in a thread. A daemon may die anywhere: cables carry their owner's name, published ports are on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import errno
+import os
+import re
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Address, IPv4Interface
+from typing import TypeVar
+
+import msgspec
+
+from glassdock import trace
+from glassdock.errors import Conflict, GlassdockError, InvalidParameter, NotSupported
+from glassdock.network import addresses, namespaces, netlink
+from glassdock.network.bridged import Bridged
+from glassdock.network.model import Endpoint, Network, PortBinding
+from glassdock.network.ports import Publisher
+from glassdock.network.records import Records
+from glassdock.network.veth import Owner
+from glassdock.paths import Paths, atomic_write
+
+_READY = 6  # places kept ready
+_QUIET = 0.03  # seconds after an attach before the background may take the processor
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+T = TypeVar("T")
+
+
+class Manager:
+    """Every network of the engine."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._folder = paths.networks
+        self._known: Records
+        self._published = paths.networks / "published"
+        self._tag = paths.tag
+        self._bridged: dict[str, Bridged] = {}
+        self._endpoints: dict[str, Endpoint] = {}
+        self._publisher = Publisher()
+        self._refusal = ""
+        self._graves: dict[str, list[int]] = {}
+        self._background: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        # One thread for what somebody waits for, two for what nobody does: making and destroying.
+        self._path = ThreadPoolExecutor(1, "network")
+        self._yard = ThreadPoolExecutor(2, "network-yard")
+        self.problems: list[str] = []
+
+    # ---- life
+
+    async def start(self, live: Collection[str] = ()) -> None:
+        """Make or repair the default networks; `live` are the containers that survived the last daemon.
+
+        Does not raise where the machine refuses a bridge: `Network.status` says it, and `attach` raises NotSupported.
+        """
+        self._published.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self._known = Records(self._folder, self._tag)
+        bridged = Bridged(self._known.find("bridge"), self._tag)
+        try:
+            await self._in(self._path, netlink.messages)
+            kept = await self._in(self._path, bridged.up, live)
+        except (OSError, NotSupported) as error:
+            self._refusal = str(error)
+            self._known.put(msgspec.structs.replace(bridged.network, status=self._refusal))
+            return
+        self._bridged[bridged.network.id] = bridged
+        self._known.put(bridged.network)
+        for owner, cable in kept:
+            self._endpoints[owner.container] = self._describe(bridged.network, owner, cable, None)
+        await self._publish_again()
+        self._refill_soon(0)
+
+    async def stop(self) -> None:
+        """Let go of everything; bridge and cables stay where containers still run, and for them alone."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._publisher.withdraw_all()
+        while self._background:
+            await asyncio.gather(*self._background)
+        for bridged in self._bridged.values():
+            places = list(bridged.ready)
+            bridged.ready.clear()
+            for place in places:
+                await self._in(self._yard, bridged.unplug, place.cable)
+                place.door.close()
+            await self._in(self._yard, bridged.destroy, [place.fd for place in places])
+            if not any(endpoint.network_id == bridged.network.id for endpoint in self._endpoints.values()):
+                await self._in(self._yard, bridged.down)
+        for endpoint in self._endpoints.values():
+            if endpoint.netns_fd is not None:
+                os.close(endpoint.netns_fd)
+        self._endpoints.clear()
+        self._bridged.clear()
+        self._path.shutdown()
+        self._yard.shutdown()
+
+    # ---- looking
+
+    def networks(self) -> list[Network]:
+        """Every network, with its containers."""
+        return [self._with_containers(network) for network in self._known.all()]
+
+    def get(self, name_or_id: str) -> Network:
+        """The network of that name, id or unambiguous beginning of an id; raises NotFound."""
+        return self._with_containers(self._known.find(name_or_id))
+
+    def endpoint(self, container_id: str) -> Endpoint | None:
+        """Where the container is plugged in."""
+        return self._endpoints.get(container_id)
+
+    # ---- the life of an endpoint
+
+    async def attach(
+        self,
+        container_id: str,
+        *,
+        network: str = "bridge",
+        name: str = "",
+        mac: str | None = None,
+        ip: str | None = None,
+        ports: Sequence[PortBinding] = (),
+    ) -> Endpoint:
+        """A network namespace for a container that is about to start, plugged in and addressed, its ports listening.
+
+        `name` is the container's, for the words of an error. Raises InvalidParameter, Conflict (a port or an
+        address in use) or NotSupported; nothing is left then.
+        """
+        attaching = asyncio.ensure_future(self._attach(container_id, network, name, mac, ip, ports))
+        try:
+            return await asyncio.shield(attaching)
+        except asyncio.CancelledError:
+            # A thread cannot be stopped half-way: let it finish, then undo.
+            with contextlib.suppress(GlassdockError, OSError):
+                await self.detach(await attaching)
+            raise
+        except OSError as error:
+            raise _refused(error) from error
+
+    async def _attach(
+        self, container: str, network: str, name: str, mac: str | None, ip: str | None, ports: Sequence[PortBinding]
+    ) -> Endpoint:
+        record = self._known.find(network)
+        if container in self._endpoints:
+            raise Conflict(f"container {container[:12]} is already connected to network {record.name}")
+        if record.driver == "host":
+            endpoint = Endpoint(container, record.id, record.name, None)
+        elif record.driver == "null":
+            with trace.span("network.namespace", ready=False):
+                place = await self._in(self._path, namespaces.make)
+            place.door.close()
+            endpoint = Endpoint(container, record.id, record.name, place.fd)
+        else:
+            endpoint = await self._plug_in(self._switch(record), container, name, mac, ip, ports)
+        self._endpoints[container] = endpoint
+        return endpoint
+
+    async def _plug_in(
+        self, bridged: Bridged, container: str, name: str, mac: str | None, ip: str | None, ports: Sequence[PortBinding]
+    ) -> Endpoint:
+        async with contextlib.AsyncExitStack() as undo:
+            address = bridged.leases.take(container, _address(ip))
+            undo.callback(bridged.leases.free, container)
+            owner = Owner(container, IPv4Interface((address, bridged.leases.subnet.prefixlen)), _mac(mac, address))
+            real: tuple[PortBinding, ...] = ()
+            if ports:
+                with trace.span("network.publish", ports=" ".join(port.describe() for port in ports)):
+                    real = await self._publish(container, name, ports, str(address))
+                undo.callback(self._withdraw, container)
+            place = bridged.ready.popleft() if bridged.ready else None
+            with trace.span("network.namespace", ready=place is not None):
+                if place is None:
+                    place = await self._in(self._path, bridged.make)
+            undo.push_async_callback(self._retire, bridged, place.cable, place.fd)
+            undo.callback(place.door.close)
+            with trace.span("network.join", address=str(owner.address)) as span:
+                if span is not None:
+                    span.attributes["commands"] = [step.describe() for step in bridged.plan(place, owner)]
+                await self._in(self._path, bridged.join, place, owner)
+            place.door.close()
+            undo.pop_all()
+        self._refill_soon(_QUIET)
+        return self._describe(bridged.network, owner, place.cable, place.fd, real)
+
+    async def detach(self, endpoint: Endpoint | str) -> None:
+        """Unplug a container that has ended, by its endpoint or its id; nothing where it is not plugged in."""
+        container = endpoint if isinstance(endpoint, str) else endpoint.container_id
+        found = self._endpoints.pop(container, None)
+        if found is not None:
+            await asyncio.shield(self._detach(found))
+
+    async def _detach(self, endpoint: Endpoint) -> None:
+        self._withdraw(endpoint.container_id)
+        bridged = self._bridged.get(endpoint.network_id)
+        if bridged is not None:
+            try:
+                await self._retire(bridged, endpoint.interface, endpoint.netns_fd)
+            finally:
+                bridged.leases.free(endpoint.container_id)
+        elif endpoint.netns_fd is not None:
+            os.close(endpoint.netns_fd)
+
+    # ---- behind the path
+
+    def _refill_soon(self, seconds: float) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._begin_refill)
+
+    def _begin_refill(self) -> None:
+        self._timer = None
+        self._spawn(self._refill())
+
+    async def _refill(self) -> None:
+        for bridged in list(self._bridged.values()):
+            while len(bridged.ready) < _READY:
+                try:
+                    place = await self._in(self._yard, bridged.make)
+                except (GlassdockError, OSError) as error:
+                    # Whoever needs a place next makes it on the path, and gets this error as an answer.
+                    self._problem(f"no places ahead of need: {error}")
+                    return
+                bridged.ready.append(place)
+
+    async def _retire(self, bridged: Bridged, cable: str, descriptor: int | None) -> None:
+        """Unplug a cable now; destroy it and its namespace soon, together with others that wait for the same."""
+        waiting = self._graves.setdefault(bridged.network.id, [])
+        if not waiting:
+            self._spawn(self._dig(bridged))
+        waiting.append(-1 if descriptor is None else descriptor)
+        await self._in(self._path, bridged.unplug, cable)
+
+    async def _dig(self, bridged: Bridged) -> None:
+        await asyncio.sleep(_QUIET)
+        descriptors = [found for found in self._graves.pop(bridged.network.id) if found >= 0]
+        try:
+            await self._in(self._yard, bridged.destroy, descriptors)
+        except OSError as error:
+            self._problem(f"cables of network {bridged.network.name} are left over: {error}")
+
+    def _problem(self, text: str) -> None:
+        if text not in self.problems:
+            self.problems.append(text)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    @staticmethod
+    async def _in(executor: ThreadPoolExecutor, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(executor, work, *arguments)
+
+    # ---- ports
+
+    async def _publish(
+        self, container: str, name: str, ports: Sequence[PortBinding], address: str
+    ) -> tuple[PortBinding, ...]:
+        try:
+            real = await self._publisher.publish(container, ports, address)
+        except Conflict as error:
+            where = f"endpoint {name or container[:12]} ({container[:12]})"
+            raise Conflict(
+                f"driver failed programming external connectivity on {where}: {error.message}", error.remedy
+            ) from error
+        atomic_write(self._published / container, msgspec.json.encode(real), sync=False)
+        return real
+
+    def _withdraw(self, container: str) -> None:
+        self._publisher.withdraw(container)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._published / container)
+
+    async def _publish_again(self) -> None:
+        """Listen again for the containers that survived; forget the ports of those that did not."""
+        for path in self._published.iterdir():
+            endpoint = self._endpoints.get(path.name)
+            if endpoint is None:
+                path.unlink()
+                continue
+            try:
+                ports = msgspec.json.decode(path.read_bytes(), type=tuple[PortBinding, ...])
+                ports = await self._publisher.publish(path.name, ports, endpoint.address)
+            except (GlassdockError, msgspec.MsgspecError) as error:
+                self._problem(f"ports of container {path.name[:12]} are not published any more: {error}")
+                continue
+            self._endpoints[path.name] = dataclasses.replace(endpoint, ports=ports)
+
+    # ---- helpers
+
+    def _switch(self, record: Network) -> Bridged:
+        bridged = self._bridged.get(record.id)
+        if bridged is None:
+            raise NotSupported(
+                f"network {record.name} cannot be used on this machine: {self._refusal or 'it is not started'}",
+                "`glassdock doctor` says what the machine allows; --network host works everywhere.",
+            )
+        return bridged
+
+    def _with_containers(self, network: Network) -> Network:
+        mine = tuple(endpoint for endpoint in self._endpoints.values() if endpoint.network_id == network.id)
+        return msgspec.structs.replace(network, containers=mine)
+
+    @staticmethod
+    def _describe(
+        network: Network, owner: Owner, cable: str, descriptor: int | None, ports: tuple[PortBinding, ...] = ()
+    ) -> Endpoint:
+        return Endpoint(
+            container_id=owner.container,
+            network_id=network.id,
+            network_name=network.name,
+            netns_fd=descriptor,
+            address=str(owner.address.ip),
+            prefix=owner.address.network.prefixlen,
+            gateway="" if network.internal else network.gateway,
+            mac=owner.mac,
+            ports=ports,
+            interface=cable,
+        )
+
+
+def _address(text: str | None) -> IPv4Address | None:
+    try:
+        return IPv4Address(text) if text else None
+    except ValueError as error:
+        raise InvalidParameter(f"invalid IPv4 address: {text}") from error
+
+
+def _mac(text: str | None, address: IPv4Address) -> str:
+    if not text:
+        return addresses.mac_of(address)
+    lower = text.lower()
+    if not _MAC.fullmatch(lower):
+        raise InvalidParameter(f"invalid mac address: {text}", "Six pairs of hex digits: 02:42:ac:11:00:02.")
+    return lower
+
+
+def _refused(error: OSError) -> GlassdockError:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return NotSupported(
+            f"a network namespace for the container is refused: {error}", "`glassdock doctor` says what would help."
+        )
+    if error.errno == errno.ENOSPC:
+        return NotSupported(
+            "the machine makes no more network namespaces", "Raise the limit: sysctl user.max_net_namespaces."
+        )
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return NotSupported("the daemon may open no more files", "Raise its limit: ulimit -n.")
+    return GlassdockError(f"the kernel refused the container's network: {error}")

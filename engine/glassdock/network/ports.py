@@ -1,0 +1,319 @@
+"""Published ports: the machine listens, a relay in the daemon carries the bytes into the container.
+
+Interface:
+- `listen(binding)`: the listening socket and the binding with its real port; raises Conflict where it is in use.
+- `Publisher.publish(container, bindings, address)`: listen on all or on none, relay to the container's address.
+- `Publisher.withdraw(container)`: stop.
+
+Rules: the socket is bound before the container starts, so a port in use is refused in time. Loopback unless told
+otherwise (design, section 8). One end's half-close arrives at the other; a slow reader slows only its own writer.
+Source: https://docs.docker.com/engine/network/port-publishing/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any, cast
+
+import msgspec
+
+from glassdock.errors import Conflict, InvalidParameter
+from glassdock.network.model import LOOPBACK, PortBinding
+
+_BACKLOG = 1024
+_UDP_IDLE = 90.0  # seconds, as Docker's proxy
+_WILDCARDS = ("0.0.0.0", "::")
+
+
+def listen(binding: PortBinding) -> tuple[socket.socket, PortBinding]:
+    """A bound socket for `binding`, and the binding with the address and port it really got."""
+    host = binding.host_ip or LOOPBACK
+    if binding.protocol not in ("tcp", "udp"):
+        raise InvalidParameter(f"invalid proto: {binding.protocol}", "A published port is tcp or udp.")
+    try:
+        family = socket.AF_INET if ip_address(host).version == 4 else socket.AF_INET6
+    except ValueError as error:
+        raise InvalidParameter(f"invalid IP address: {host}") from error
+    tcp = binding.protocol == "tcp"
+    sock = socket.socket(family, (socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM) | socket.SOCK_NONBLOCK)
+    try:
+        if tcp:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, binding.host_port))
+        if tcp:
+            sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _refused(error, host, binding) from error
+    return sock, msgspec.structs.replace(binding, host_ip=host, host_port=sock.getsockname()[1])
+
+
+def _refused(error: OSError, host: str, binding: PortBinding) -> Conflict:
+    """Docker's words for a port that cannot be had."""
+    reason, remedy = {
+        errno.EADDRINUSE: (
+            "address already in use",
+            f"`ss -lntup 'sport = :{binding.host_port}'` names the program. Stop it, or publish another port.",
+        ),
+        errno.EADDRNOTAVAIL: (
+            "cannot assign requested address",
+            "Publish on an address of this machine: `ip -brief address` lists them.",
+        ),
+        errno.EACCES: ("permission denied", "Ports below 1024 are root's: publish a higher one."),
+    }.get(error.errno or 0, (error.strerror or str(error), None))
+    shown = f"[{host}]" if ":" in host else host
+    where = f"listen {binding.protocol}{6 if ':' in host else 4} {shown}:{binding.host_port}: bind: {reason}"
+    return Conflict(f"Error starting userland proxy: {where}", remedy)
+
+
+@dataclass(slots=True)
+class _Publication:
+    """One published port at work."""
+
+    container: str
+    binding: PortBinding
+    sock: socket.socket
+    server: asyncio.Server | asyncio.DatagramTransport | None = None
+    relays: set[asyncio.BaseTransport] = field(default_factory=set)
+
+    def close(self) -> None:
+        if self.server is None:
+            self.sock.close()
+        else:
+            self.server.close()
+        for transport in list(self.relays):
+            if isinstance(transport, asyncio.Transport):
+                transport.abort()
+            else:
+                transport.close()
+
+
+class Publisher:
+    """Every published port of the engine."""
+
+    def __init__(self) -> None:
+        self._open: list[_Publication] = []
+
+    async def publish(self, container: str, bindings: Sequence[PortBinding], address: str) -> tuple[PortBinding, ...]:
+        """Listen on every binding and relay to `address`; returns them with real ports, raises Conflict for none."""
+        with contextlib.ExitStack() as undo:
+            made = []
+            for binding in bindings:
+                self._refuse_taken(binding)
+                sock, real = listen(binding)
+                publication = _Publication(container, real, sock)
+                undo.callback(self._close, publication)
+                self._open.append(publication)
+                made.append(publication)
+            for publication in made:
+                publication.server = await _serve(publication, address)
+            undo.pop_all()
+        return tuple(publication.binding for publication in made)
+
+    def withdraw(self, container: str) -> None:
+        """Stop listening for a container and cut its connections; nothing where it has no ports."""
+        for publication in [found for found in self._open if found.container == container]:
+            self._close(publication)
+
+    def withdraw_all(self) -> None:
+        """Stop listening altogether."""
+        for publication in list(self._open):
+            self._close(publication)
+
+    def _close(self, publication: _Publication) -> None:
+        publication.close()
+        if publication in self._open:
+            self._open.remove(publication)
+
+    def _refuse_taken(self, wanted: PortBinding) -> None:
+        host = wanted.host_ip or LOOPBACK
+        for found in self._open:
+            have = found.binding
+            same = (have.protocol, have.host_port) == (wanted.protocol, wanted.host_port)
+            if same and (have.host_ip == host or have.host_ip in _WILDCARDS or host in _WILDCARDS):
+                raise Conflict(
+                    f"Bind for {host}:{wanted.host_port} failed: port is already allocated",
+                    f"Container {found.container[:12]} has it. Stop that container, or publish another port.",
+                )
+
+
+async def _serve(publication: _Publication, address: str) -> asyncio.Server | asyncio.DatagramTransport:
+    loop = asyncio.get_running_loop()
+    target = (address, publication.binding.container_port)
+    if publication.binding.protocol == "tcp":
+        return await loop.create_server(lambda: _Client(target, publication.relays), sock=publication.sock)
+    transport, _ = await loop.create_datagram_endpoint(
+        lambda: _Datagrams(target, publication.relays), sock=publication.sock
+    )
+    return transport
+
+
+class _Half(asyncio.Protocol):
+    """One end of a relayed connection; what it receives goes to `other`."""
+
+    def __init__(self, relays: set[asyncio.BaseTransport]) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.other: _Half | None = None
+        self._relays = relays
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._relays.add(transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.write(data)
+
+    def eof_received(self) -> bool:
+        if self.other is not None and self.other.transport is not None and self.other.transport.can_write_eof():
+            self.other.transport.write_eof()
+        return True  # the other direction may still have something to say
+
+    def pause_writing(self) -> None:
+        self._flow(pause=True)
+
+    def resume_writing(self) -> None:
+        self._flow(pause=False)
+
+    def _flow(self, *, pause: bool) -> None:
+        source = self.other.transport if self.other else None
+        if source is not None and not source.is_closing():
+            (source.pause_reading if pause else source.resume_reading)()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.transport is not None:
+            self._relays.discard(self.transport)
+        if self.other is not None and self.other.transport is not None:
+            # Close and not abort: what was already said still arrives.
+            (self.other.transport.abort if error else self.other.transport.close)()
+
+
+class _Client(_Half):
+    """The end that somebody connected to; it reads nothing until the container has answered."""
+
+    def __init__(self, target: tuple[str, int], relays: set[asyncio.BaseTransport]) -> None:
+        super().__init__(relays)
+        self._target = target
+        self._connecting: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        cast(asyncio.Transport, transport).pause_reading()
+        self._connecting = asyncio.get_running_loop().create_task(self._connect())
+
+    async def _connect(self) -> None:
+        assert self.transport is not None
+        other = _Half(self._relays)
+        self.other, other.other = other, self
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: other, *self._target)
+        except OSError:
+            # Nobody listens in the container: the caller sees its connection reset, as with Docker.
+            self.transport.abort()
+            return
+        if self.transport.is_closing():
+            cast(asyncio.Transport, other.transport).abort()
+        else:
+            self.transport.resume_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        if self._connecting is not None and not self._connecting.done():
+            self._connecting.cancel()
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    """The machine's side of a UDP port: one flow for each address that sends."""
+
+    def __init__(self, target: tuple[str, int], relays: set[asyncio.BaseTransport]) -> None:
+        self._target = target
+        self._relays = relays
+        self._flows: dict[Any, _Flow] = {}
+        self.transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        flow = self._flows.get(addr)
+        if flow is None:
+            flow = self._flows[addr] = _Flow(self, addr)
+            flow.opening = asyncio.get_running_loop().create_task(self._open(flow))
+        flow.send(data)
+
+    async def _open(self, flow: _Flow) -> None:
+        try:
+            await asyncio.get_running_loop().create_datagram_endpoint(lambda: flow, remote_addr=self._target)
+        except OSError:
+            self.forget(flow)
+
+    def forget(self, flow: _Flow) -> None:
+        self._flows.pop(flow.address, None)
+        if flow.transport is not None:
+            self._relays.discard(flow.transport)
+
+    def remember(self, transport: asyncio.BaseTransport) -> None:
+        self._relays.add(transport)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        for flow in list(self._flows.values()):
+            flow.close()
+
+
+class _Flow(asyncio.DatagramProtocol):
+    """What one sender and the container say to each other; forgotten after 90 s of silence."""
+
+    def __init__(self, side: _Datagrams, address: Any) -> None:
+        self.address = address
+        self.transport: asyncio.DatagramTransport | None = None
+        self.opening: asyncio.Task[None] | None = None
+        self._side = side
+        self._waiting: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def send(self, data: bytes) -> None:
+        if self.transport is None:
+            self._waiting.append(data)
+        else:
+            self.transport.sendto(data)
+        self._touch()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.DatagramTransport, transport)
+        self._side.remember(transport)
+        for data in self._waiting:
+            self.transport.sendto(data)
+        self._waiting.clear()
+
+    def datagram_received(self, data: bytes, _sender: Any) -> None:
+        if self._side.transport is not None:
+            self._side.transport.sendto(data, self.address)
+        self._touch()
+
+    def error_received(self, error: Exception) -> None:
+        """Port unreachable: UDP promises nothing, the sender will see silence."""
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.transport is not None:
+            self.transport.close()
+        elif self.opening is not None:
+            self.opening.cancel()
+        self._side.forget(self)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._side.forget(self)
+
+    def _touch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(_UDP_IDLE, self.close)

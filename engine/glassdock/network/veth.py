@@ -1,0 +1,176 @@
+"""The cable: a pair of interfaces, one end in the container as eth0, the other plugged into the bridge.
+
+Interface:
+- `plug(name, bridge, netns, mtu)`: make the pair with its far end already in the namespace, near end up and plugged.
+- `configure(eth0, mac, address, gateway)`: the container's end, ready to talk.
+- `labelled(...)`, `label(...)`, `owner(alias)`: who has the cable is written on its near end, in the kernel.
+- `unplug(name, group)`: nothing passes any more; `DeleteGroup` then destroys all unplugged cables at once.
+
+Rules: destroying a cable waits 15 ms for the kernel's grace periods (decision 0041), so it is first unplugged, which
+takes 0.1 ms, and destroyed off the path. The label is the lease: it dies with the cable and survives the daemon.
+Source: veth(4), ip-link(8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface
+
+from glassdock.network import netlink
+from glassdock.network.bridge import AddAddress, SetUp
+from glassdock.network.netlink import Link, Step
+
+EXFULL = 54  # what the kernel answers when a bridge has no port left
+_LABEL = "glassdock"
+
+
+@dataclass(frozen=True, slots=True)
+class AddCable:
+    """Make a veth pair: the near end up in a bridge, the far end eth0 in the namespace of the descriptor `netns`."""
+
+    name: str
+    bridge: Link
+    netns: int
+    mtu: int
+
+    def describe(self) -> str:
+        """The command of iproute2 that does the same."""
+        far = f"peer name eth0 netns /proc/self/fd/{self.netns}"
+        return f"ip link add {self.name} master {self.bridge.name} up type veth {far}"
+
+    def message(self) -> bytes:
+        """RTM_NEWLINK of kind veth. The far end cannot be up at birth: its peer is not there yet."""
+        far = {"attrs": [("IFLA_IFNAME", "eth0"), ("IFLA_NET_NS_FD", self.netns), ("IFLA_MTU", self.mtu)]}
+        info = {
+            "attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", far)]})],
+        }
+        return netlink.change_link(
+            [
+                ("IFLA_IFNAME", self.name),
+                ("IFLA_MASTER", self.bridge.index),
+                ("IFLA_MTU", self.mtu),
+                ("IFLA_LINKINFO", info),
+            ],
+            create=True,
+            up=True,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SetMac:
+    """Change an interface's hardware address."""
+
+    link: Link
+    mac: str
+
+    def describe(self) -> str:
+        """The command of iproute2 that does the same."""
+        return f"ip link set {self.link.name} address {self.mac}"
+
+    def message(self) -> bytes:
+        """RTM_NEWLINK with an address."""
+        return netlink.change_link([("IFLA_ADDRESS", self.mac)], index=self.link.index)
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultRoute:
+    """Send everything else to the gateway."""
+
+    link: Link
+    gateway: IPv4Address
+
+    def describe(self) -> str:
+        """The command of iproute2 that does the same."""
+        return f"ip route add default via {self.gateway} dev {self.link.name}"
+
+    def message(self) -> bytes:
+        """RTM_NEWROUTE: main table, protocol boot, scope universe, type unicast."""
+        return netlink.new_route(
+            {"family": netlink.family_of(str(self.gateway)), "table": 254, "proto": 3, "scope": 0, "type": 1},
+            [("RTA_GATEWAY", str(self.gateway)), ("RTA_OIF", self.link.index)],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """Write on the near end whose it is; `ip link` shows it."""
+
+    name: str
+    text: str
+
+    def describe(self) -> str:
+        """The command of iproute2 that does the same."""
+        return f"ip link set {self.name} alias '{self.text}'"
+
+    def message(self) -> bytes:
+        """RTM_NEWLINK with an alias."""
+        return netlink.change_link([("IFLA_IFNAME", self.name), ("IFLA_IFALIAS", self.text)])
+
+
+@dataclass(frozen=True, slots=True)
+class Unplug:
+    """Let nothing pass, forget what the bridge learnt about this port, and put the cable on the pile `group`."""
+
+    name: str
+    group: int
+
+    def describe(self) -> str:
+        """The command of iproute2 that does the same."""
+        return f"ip link set {self.name} group {self.group} type bridge_slave state 0 fdb_flush"
+
+    def message(self) -> bytes:
+        """RTM_NEWLINK with the bridge's per-port data: state disabled, flush."""
+        port = {"attrs": [("IFLA_BRPORT_STATE", 0), ("IFLA_BRPORT_FLUSH", None)]}
+        info = {"attrs": [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", port)]}
+        return netlink.change_link(
+            [("IFLA_IFNAME", self.name), ("IFLA_GROUP", self.group), ("IFLA_IFALIAS", ""), ("IFLA_LINKINFO", info)]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteGroup:
+    """Destroy every cable of the pile in one go."""
+
+    group: int
+
+    def describe(self) -> str:
+        """The command of iproute2 that does the same."""
+        return f"ip link del group {self.group}"
+
+    def message(self) -> bytes:
+        """RTM_DELLINK by group."""
+        return netlink.delete_link([("IFLA_GROUP", self.group)])
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """What a label says: the container, its address with prefix, its hardware address."""
+
+    container: str
+    address: IPv4Interface
+    mac: str
+
+
+def plug(name: str, bridge: Link, netns: int, mtu: int) -> list[Step]:
+    """Make the cable `name` between the bridge and the namespace."""
+    return [AddCable(name, bridge, netns, mtu)]
+
+
+def configure(eth0: Link, mac: str, address: IPv4Interface, gateway: IPv4Address | None) -> list[Step]:
+    """Make the container's end talk; the last step's gateway is left out on an internal network."""
+    steps: list[Step] = [SetMac(eth0, mac), SetUp(eth0), AddAddress(eth0, address)]
+    return [*steps, DefaultRoute(eth0, gateway)] if gateway else steps
+
+
+def label(owner: Owner) -> str:
+    """The text for the near end."""
+    return f"{_LABEL} {owner.container} {owner.address} {owner.mac}"
+
+
+def owner(alias: str) -> Owner | None:
+    """Read a label back; None where it is not one of ours."""
+    words: Sequence[str] = alias.split(" ")
+    if len(words) != 4 or words[0] != _LABEL:
+        return None
+    return Owner(words[1], IPv4Interface(words[2]), words[3])
