@@ -111,8 +111,7 @@ def engine(session: Session) -> Iterator[Daemon]:
     session.engine_root = str(daemon.root)
     daemon.start()
     try:
-        status, answer = daemon.post("/glassdock/course/images")
-        assert status == 200, answer
+        daemon.course_images()
         yield daemon
     finally:
         left = daemon.stop()

@@ -175,6 +175,13 @@ class Daemon:
             raise AssertionError(f"docker {' '.join(args)}: code {done.returncode}\n{said}")
         return done
 
+    def course_images(self) -> None:
+        """Assemble the course's images into its registry; AssertionError with what went wrong."""
+        status, answer = self.post("/glassdock/course/images")
+        lines = answer.splitlines() if isinstance(answer, str) else [json.dumps(answer)]
+        failed = [line for line in lines if "error" in json.loads(line)]
+        assert status == 200 and not failed, f"{status} {failed or answer}\n-- daemon --\n{self.log()}"
+
     def containers(self) -> dict[str, str]:
         """Every container's id and name, running or not."""
         rows = self.get("/containers/json?all=1")[1]
