@@ -65,12 +65,12 @@ class Bridged:
             kept = [(owner, port.name) for port, owner in owners.items() if owner and owner.container in live]
             if link is not None and not (kept and self._has_address(host, link)):
                 # Cheaper than finding out what a dead daemon had finished: nobody lives on it.
-                host.apply([bridge.Delete(port) for port in (*ports, link)])
+                _delete(host, (*ports, link))
                 link, ports, kept = None, [], []
             if link is None:
                 link = self._create(host, links)
             names = {name for _, name in kept}
-            host.apply([bridge.Delete(port) for port in ports if port.name not in names])
+            _delete(host, [port for port in ports if port.name not in names])
             self._link = link
             self.leases = Leases(IPv4Network(self.network.subnet))
             for owner, _ in kept:
@@ -100,10 +100,8 @@ class Bridged:
     def down(self) -> None:
         """Remove the bridge and its rules; nothing where it is not there."""
         nat.down(self.network.interface)
-        with contextlib.suppress(OSError):
-            self._link = Link(socket.if_nametoindex(self.network.interface), self.network.interface)
-            with Socket() as host:
-                host.apply([bridge.Delete(self._link)])
+        with Socket() as host:
+            _delete(host, [link for link in host.links() if link.name == self.network.interface])
 
     def make(self) -> Place:
         """A namespace with lo and an eth0 whose cable is plugged in; no address yet."""
@@ -142,24 +140,33 @@ class Bridged:
 
     def unplug(self, cable: str) -> None:
         """Let nothing pass through the cable any more; nothing where it is gone with its namespace."""
-        with Socket() as host, contextlib.suppress(FileNotFoundError):
-            try:
-                host.apply([veth.Unplug(cable, self._group)])
-            except OSError as error:
-                if error.errno != errno.ENODEV:
-                    raise
+        with Socket() as host, _perhaps_gone():
+            host.apply([veth.Unplug(cable, self._group)])
 
     def destroy(self, descriptors: Sequence[int]) -> None:
         """Destroy every unplugged cable, then let go of their namespaces. Waits for the kernel, about 15 ms."""
         try:
-            with Socket() as host:
+            with Socket() as host, _perhaps_gone():
                 host.apply([veth.DeleteGroup(self._group)])
-        except OSError as error:
-            if error.errno != errno.ENODEV:  # all went with their namespaces
-                raise
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+
+
+def _delete(host: Socket, links: Sequence[Link]) -> None:
+    for link in links:
+        with _perhaps_gone():
+            host.apply([bridge.Delete(link)])
+
+
+@contextlib.contextmanager
+def _perhaps_gone() -> Iterator[None]:
+    """A cable goes by itself when the last process of its namespace has gone."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
 
 
 @contextlib.contextmanager

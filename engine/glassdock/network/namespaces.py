@@ -67,6 +67,7 @@ def make(plug: Callable[[int], str] | None = None) -> Place:
                 place.cable = plug(fd)
                 # Asked here because the thread is inside; a kernel with tunnel modules has more than lo before eth0.
                 place.eth0 = Link(socket.if_nametoindex("eth0"), "eth0")
+                door.apply([SetUp(place.eth0)])
             failed.pop_all()
         return place
 

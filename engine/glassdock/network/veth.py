@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 
 from glassdock.network import netlink
-from glassdock.network.bridge import AddAddress, SetUp
+from glassdock.network.bridge import AddAddress
 from glassdock.network.netlink import Link, Step
 
 EXFULL = 54  # what the kernel answers when a bridge has no port left
@@ -158,8 +158,8 @@ def plug(name: str, bridge: Link, netns: int, mtu: int) -> list[Step]:
 
 
 def configure(eth0: Link, mac: str, address: IPv4Interface, gateway: IPv4Address | None) -> list[Step]:
-    """Make the container's end talk; the last step's gateway is left out on an internal network."""
-    steps: list[Step] = [SetMac(eth0, mac), SetUp(eth0), AddAddress(eth0, address)]
+    """Make the container's end, which is up already, talk; without a gateway on an internal network."""
+    steps: list[Step] = [SetMac(eth0, mac), AddAddress(eth0, address)]
     return [*steps, DefaultRoute(eth0, gateway)] if gateway else steps
 
 
