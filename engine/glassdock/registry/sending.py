@@ -1,0 +1,194 @@
+"""From us to a registry: one blob, in one PUT where it is small, else as a stream that goes on where it broke.
+
+Interface: `upload(connection, endpoint, access, reference, descriptor, source, progress)`.
+
+    POST  /v2/NAME/blobs/uploads/     → 202, Location: where the upload goes on
+    PATCH <Location>                  → 202, the bytes         (a small blob skips this)
+    PUT   <Location>?digest=…         → 201, the blob is there
+
+Rules: a Location is used as it was given, and gets our Authorization only if it is on the registry itself. The source
+is checked against its descriptor while it is sent: a layer that changed on disk is not pushed under its old name.
+Source: distribution-spec 1.1, "Pushing blobs".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote
+
+import aiohttp
+from yarl import URL
+
+from glassdock.errors import Corrupt, Unavailable
+from glassdock.oci import digest as digests
+from glassdock.oci.image import Descriptor
+from glassdock.oci.reference import Reference
+from glassdock.registry import transport
+from glassdock.registry.transport import BROKEN, Access, Endpoint, Transport
+
+# What the bytes come from. All but an iterable can be sent again after a broken connection.
+Source = Path | bytes | BinaryIO | AsyncIterable[bytes]
+
+CHUNK = 1 << 20
+
+
+@dataclass(slots=True)
+class Upload:
+    """One blob on its way."""
+
+    connection: Transport
+    endpoint: Endpoint
+    access: Access
+    reference: Reference
+    descriptor: Descriptor
+    source: Source
+    progress: Callable[[int], None] | None = None
+    failure: Exception | None = None
+
+    async def run(self) -> None:
+        """Send it all; raises Corrupt, Forbidden, Unauthorized, Unavailable."""
+        location = await self.start()
+        try:
+            if self.descriptor.size <= CHUNK or not self._repeatable:
+                await self._finish(location, whole=True)
+            else:
+                await self._finish(await self._stream(location), whole=False)
+        except BaseException:
+            await cancel(self.connection, self.endpoint, self.access, location)
+            raise
+
+    async def start(self) -> URL:
+        """Begin the upload; gives its location."""
+        url = self.endpoint.url(f"{self.reference.path}/blobs/uploads/")
+        async with self.connection.call("POST", url, self.endpoint, self.access) as response:
+            if response.status != 202:
+                raise await transport.refused(response, self.endpoint, self.reference.repository(), "push")
+            return location_of(response, self.endpoint)
+
+    @property
+    def _repeatable(self) -> bool:
+        return not isinstance(self.source, AsyncIterable)
+
+    async def _stream(self, location: URL) -> URL:
+        """PATCH until all has arrived; gives the location for the closing PUT."""
+        offset, attempt = 0, 0
+        while True:
+            headers = {"Content-Length": str(self.descriptor.size - offset), "Content-Type": "application/octet-stream"}
+            if offset:
+                headers["Content-Range"] = f"{offset}-{self.descriptor.size - 1}"
+            try:
+                async with self._send("PATCH", location, headers, offset) as response:
+                    if response.status in (202, 204):
+                        return location_of(response, self.endpoint, location)
+                    if response.status != 416 and response.status < 500:
+                        raise await transport.refused(response, self.endpoint, self.reference.repository(), "push")
+            except BROKEN as error:
+                if attempt >= transport.ATTEMPTS:
+                    raise transport.unreachable(self.endpoint, error) from error
+            else:
+                if attempt >= transport.ATTEMPTS:
+                    raise Unavailable(f"{self.endpoint.name} does not take the blob {self.descriptor.digest}")
+            await asyncio.sleep(transport.pause(attempt))
+            location, arrived = await self._status(location)
+            attempt = 0 if arrived > offset else attempt + 1
+            offset = arrived
+
+    async def _status(self, location: URL) -> tuple[URL, int]:
+        """Where the upload goes on, and how many bytes have arrived."""
+        async with self.connection.call("GET", location, self.endpoint, self.access) as response:
+            if response.status != 204:
+                raise await transport.refused(response, self.endpoint, self.reference.repository(), "push")
+            match = re.fullmatch(r"(?:bytes=)?0-([0-9]+)", response.headers.get("Range", ""))
+            # 0-0 is one byte or none; sending the first one twice would be told by the registry with 416.
+            last = int(match[1]) if match else 0
+            return location_of(response, self.endpoint, location), last + 1 if last else 0
+
+    async def _finish(self, location: URL, *, whole: bool) -> None:
+        """PUT: with all of the bytes, or none."""
+        mark = "&" if location.raw_query_string else "?"
+        url = URL(f"{location}{mark}digest={quote(self.descriptor.digest, safe='')}", encoded=True)
+        length = self.descriptor.size if whole else 0
+        headers = {"Content-Length": str(length), "Content-Type": "application/octet-stream"}
+        try:
+            async with self._send("PUT", url, headers, 0 if whole else self.descriptor.size) as response:
+                if response.status not in (201, 202, 204):
+                    raise await transport.refused(response, self.endpoint, self.reference.repository(), "push")
+        except BROKEN as error:
+            raise transport.unreachable(self.endpoint, error) from error
+
+    @contextlib.asynccontextmanager
+    async def _send(
+        self, method: str, url: URL, headers: dict[str, str], offset: int
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A request with the source's bytes from `offset` on; a fault of the source is raised as itself."""
+        self.failure = None
+        call = self.connection.call(
+            method, url, self.endpoint, self.access, headers=headers, body=lambda: self._checked(offset), retry=False
+        )
+        try:
+            async with call as response:
+                yield response
+        except Exception:
+            if self.failure is not None:
+                raise self.failure from None
+            raise
+
+    async def _checked(self, offset: int) -> AsyncIterator[bytes]:
+        """The source's bytes from `offset` on, verified from its beginning."""
+        verifier = digests.Verifier(self.descriptor.digest, self.descriptor.size)
+        try:
+            if offset < self.descriptor.size or self.descriptor.size == 0:
+                async for chunk in _read(self.source):
+                    before = verifier.seen
+                    verifier.update(chunk)
+                    if verifier.seen > offset:
+                        yield chunk[max(offset - before, 0) :]
+                        if self.progress is not None:
+                            self.progress(verifier.seen)
+                verifier.finish()
+        except (Corrupt, OSError) as error:
+            self.failure = error
+            raise
+
+
+async def cancel(connection: Transport, endpoint: Endpoint, access: Access, location: URL) -> None:
+    """Tell the registry that an upload will not go on; what it thinks of that does not matter."""
+    with contextlib.suppress(Unavailable, *BROKEN):
+        async with connection.call("DELETE", location, endpoint, access, retry=False):
+            return
+
+
+def location_of(response: aiohttp.ClientResponse, endpoint: Endpoint, before: URL | None = None) -> URL:
+    """Where an upload goes on; a registry that forgets to say it means the same place as `before`."""
+    stated = response.headers.get("Location")
+    if stated is None and before is not None:
+        return before
+    if stated is None:
+        raise Unavailable(f"{endpoint.name} does not say where the upload goes on")
+    location = response.url.join(URL(stated, encoded=True))
+    if location.scheme not in ("http", "https") or (response.url.scheme == "https" and location.scheme == "http"):
+        raise Unavailable(f"{endpoint.name} wants the upload over {location.scheme}, which is not encrypted")
+    return location
+
+
+async def _read(source: Source) -> AsyncIterator[bytes]:
+    if isinstance(source, bytes):
+        yield source
+    elif isinstance(source, AsyncIterable):
+        async for chunk in source:
+            yield chunk
+    else:
+        with contextlib.ExitStack() as opened:
+            if isinstance(source, Path):
+                file: BinaryIO = await asyncio.to_thread(lambda: opened.enter_context(source.open("rb")))
+            else:
+                file = source
+                file.seek(0)
+            while chunk := await asyncio.to_thread(file.read, CHUNK):
+                yield chunk
