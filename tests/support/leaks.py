@@ -59,7 +59,7 @@ class Snapshot:
 
     @classmethod
     def take(cls, session: Session) -> Snapshot:
-        """Look at the machine; cheap enough (3 ms) for before and after every test."""
+        """Look at the machine; cheap enough (half a millisecond) for before and after every test."""
         return cls(
             mounts=frozenset(_mounts("/proc/self/mountinfo", session)),
             interfaces=frozenset(os.listdir("/sys/class/net")),
