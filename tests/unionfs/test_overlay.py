@@ -10,7 +10,6 @@ import pytest
 from glassdock.errors import Conflict, InvalidParameter, NotFound
 from glassdock.oci import digest
 from glassdock.paths import Paths
-from glassdock.unionfs import mounts
 from glassdock.unionfs.mounts import Mount
 from glassdock.unionfs.overlay import Snapshotter
 from tests.unionfs.support import in_mount_namespace
@@ -218,7 +217,3 @@ def test_a_plan_tells_what_it_mounts() -> None:
     assert Mount(("/low",)).describe() == "bind /low (read-only)"
     assert Mount(("/a", "/b"), "/up", "/work").describe() == "overlay of 2 read-only layers and the writable /up"
     assert Mount(("/a", "/b")).describe() == "overlay of 2 read-only layers (read-only)"
-
-
-def test_the_value_is_cheap_to_import() -> None:
-    assert not hasattr(mounts, "asyncio")

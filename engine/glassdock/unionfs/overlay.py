@@ -2,7 +2,7 @@
 
 Interface:
 - `Snapshotter(paths)`: `has`, `unpacking`, `prepare`, `mount_of`, `view`, `commit`, `remove`, `usage`, `repair`, and
-  the folders: `upper`, `layer_path`, `chain`, `parent`, `chains`, `keys`.
+  the folders: `upper`, `layer_path`, `chain`, `parent`, `base`, `chains`, `keys`.
 
 Rules: see the package's docstring. The state is the folders themselves, there is no index that could disagree:
 
@@ -87,8 +87,15 @@ class Snapshotter:
         for entry in os.scandir(self._active):
             found[entry.name] = None  # without the file: prepare() was killed
             with contextlib.suppress(NotFound):
-                found[entry.name] = self._parent_of(entry.name)
+                found[entry.name] = self.base(entry.name)
         return found
+
+    def base(self, key: str) -> str | None:
+        """The chain that a writable layer stands on, None for a root from scratch; raises NotFound."""
+        try:
+            return (self._key(key) / "parent").read_text() or None
+        except FileNotFoundError:
+            raise NotFound(f"no writable layer {key}") from None
 
     def layer_path(self, chain_id: str) -> Path:
         """The folder of one layer, in overlay's form (whiteouts are devices); read only."""
@@ -146,7 +153,7 @@ class Snapshotter:
 
     def commit(self, key: str, chain_id: str) -> None:
         """Turn a writable layer, mounted nowhere any more, into the layer `chain_id`; nothing is copied."""
-        parent = self._parent_of(key)
+        parent = self.base(key)
         with trace.span("unionfs.commit", key=key, chain=chain_id):
             trees.remove(self._key(key) / "work")
             self._finish(self._key(key), self._folder(chain_id), parent)
@@ -169,7 +176,7 @@ class Snapshotter:
     def mount_of(self, key: str) -> Mount:
         """The mount of a writable layer; raises NotFound."""
         folder = self._key(key)
-        return Mount(self._lowers(self._parent_of(key)), str(folder / "fs"), str(folder / "work"))
+        return Mount(self._lowers(self.base(key)), str(folder / "fs"), str(folder / "work"))
 
     def view(self, chain_id: str) -> Mount:
         """The mount that shows a chain, read-only; raises NotFound."""
@@ -220,12 +227,6 @@ class Snapshotter:
         if parent is None:
             return (str(self._empty),)
         return tuple(str(self.layer_path(chain)) for chain in self.chain(parent))
-
-    def _parent_of(self, key: str) -> str | None:
-        try:
-            return (self._key(key) / "parent").read_text() or None
-        except FileNotFoundError:
-            raise NotFound(f"no writable layer {key}") from None
 
     def _folder(self, chain_id: str) -> Path:
         return self._chains / digests.hexdigits(digests.parse(chain_id))

@@ -1,0 +1,164 @@
+"""What a layer did to the layers below it: added, changed, deleted.
+
+Interface:
+- `changes(snapshotter, name)`: of a layer (by chain id) or of a container's writable layer (by key).
+- `Changes`: three sorted tuples of (path, bytes).
+
+Rules: paths are absolute, as a container sees them, undecodable bytes replaced. A directory that is only on the way to
+a change is none itself, unless its owner, mode or time differ from the one below. What a whiteout or an opaque
+directory hides is deleted: a folder as one row with the size of all that was in it.
+
+Source: moby, `pkg/archive/changes.go` (the answer of `docker diff`)
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from glassdock import trace
+from glassdock.errors import from_oserror
+from glassdock.images.below import is_opaque
+from glassdock.images.inside import is_whiteout
+from glassdock.unionfs.overlay import Snapshotter
+
+Row = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Paths and the size in bytes: the new one of what was added or changed, the old one of what was deleted."""
+
+    added: tuple[Row, ...] = ()
+    changed: tuple[Row, ...] = ()
+    deleted: tuple[Row, ...] = ()
+
+
+@dataclass(slots=True)
+class _Found:
+    added: list[Row]
+    changed: list[Row]
+    deleted: list[Row]
+
+
+def changes(snapshotter: Snapshotter, name: str) -> Changes:
+    """Compare a layer with what is below it. Raises NotFound, GlassdockError."""
+    if name.startswith("sha256:"):
+        own, parent = snapshotter.layer_path(name), snapshotter.parent(name)
+    else:
+        own, parent = snapshotter.upper(name), snapshotter.base(name)
+    below = [os.fsencode(snapshotter.layer_path(chain)) for chain in snapshotter.chain(parent)] if parent else []
+    found = _Found([], [], [])
+    with trace.span("images.changes", of=name):
+        try:
+            _compare(os.fsencode(own), below, found)
+        except OSError as error:
+            raise from_oserror(error, "comparing layers") from error
+    return Changes(*(tuple(sorted(rows)) for rows in (found.added, found.changed, found.deleted)))
+
+
+def _compare(own: bytes, below: list[bytes], found: _Found) -> None:
+    """Descend into the layer with, for each directory, the lower directories that show through it."""
+    pending = [(own, below, b"")]
+    while pending:
+        directory, lowers, path = pending.pop()
+        names = sorted(os.fsencode(entry.name) for entry in os.scandir(directory))
+        if lowers and is_opaque(directory):
+            _deleted(lowers, path, set(names), found)
+            lowers = []
+        for name in names:
+            here, at = directory + b"/" + name, path + b"/" + name
+            status = os.lstat(here)
+            if is_whiteout(status):
+                _delete(lowers, at, name, found)
+                continue
+            lower, through = _shows(lowers, name)
+            _row(status, lower, at, found)
+            if stat.S_ISDIR(status.st_mode):
+                pending.append((here, through, at))
+                continue
+            for hidden in through:
+                _deleted([hidden], at, set(), found)
+
+
+def _row(status: os.stat_result, lower: os.stat_result | None, at: bytes, found: _Found) -> None:
+    size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+    if lower is None:
+        found.added.append((_text(at), size))
+    elif not stat.S_ISDIR(status.st_mode) or _differ(status, lower):
+        found.changed.append((_text(at), size))
+
+
+def _differ(one: os.stat_result, two: os.stat_result) -> bool:
+    return (one.st_mode, one.st_uid, one.st_gid, one.st_mtime_ns) != (
+        two.st_mode,
+        two.st_uid,
+        two.st_gid,
+        two.st_mtime_ns,
+    )
+
+
+def _shows(lowers: list[bytes], name: bytes) -> tuple[os.stat_result | None, list[bytes]]:
+    """What shows at `name` through the lower directories: its status, and if it is a directory, where it is from."""
+    first: os.stat_result | None = None
+    through: list[bytes] = []
+    for lower in lowers:
+        at = lower + b"/" + name
+        try:
+            status = os.lstat(at)
+        except FileNotFoundError:
+            continue
+        if is_whiteout(status):
+            break
+        if not stat.S_ISDIR(status.st_mode):
+            first = first or (None if through else status)
+            break
+        first = first or status
+        through.append(at)
+        if is_opaque(at):
+            break
+    return first, through
+
+
+def _delete(lowers: list[bytes], at: bytes, name: bytes, found: _Found) -> None:
+    """A whiteout: one row for what it hides, however much that is; none where it hides nothing."""
+    status, through = _shows(lowers, name)
+    if status is None:
+        return
+    size = _size(through) if stat.S_ISDIR(status.st_mode) else status.st_size
+    found.deleted.append((_text(at), size))
+
+
+def _deleted(lowers: list[bytes], path: bytes, but: set[bytes], found: _Found) -> None:
+    """An opaque directory, or a file over a directory: what shows in it, without the names of the layer itself."""
+    for name in _merged(lowers):
+        if name not in but:
+            _delete(lowers, path + b"/" + name, name, found)
+
+
+def _merged(lowers: list[bytes]) -> Iterator[bytes]:
+    seen: set[bytes] = set()
+    for lower in lowers:
+        seen.update(os.fsencode(entry.name) for entry in os.scandir(lower))
+    yield from sorted(seen)
+
+
+def _size(lowers: list[bytes]) -> int:
+    """The bytes of all files that show in a merged directory."""
+    total = 0
+    pending = [lowers]
+    while pending:
+        following = pending.pop()
+        for name in _merged(following):
+            status, through = _shows(following, name)
+            if status is not None and stat.S_ISREG(status.st_mode):
+                total += status.st_size
+            elif through:
+                pending.append(through)
+    return total
+
+
+def _text(path: bytes) -> str:
+    return path.decode("utf-8", "replace")
