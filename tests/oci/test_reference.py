@@ -59,7 +59,12 @@ def test_docker_hub_is_the_default_and_is_left_out_again(text: str, full: str, f
         ("127.0.0.1:8000/private/moonbase", "127.0.0.1:8000", "private/moonbase", "latest"),
         ("192.168.1.1/repo", "192.168.1.1", "repo", "latest"),
         ("192.168.1.1:5000/repo:5050", "192.168.1.1:5000", "repo", "5050"),
-        ("b.gcr.io/test.example.com/my-app:test.example.com", "b.gcr.io", "test.example.com/my-app", "test.example.com"),
+        (
+            "b.gcr.io/test.example.com/my-app:test.example.com",
+            "b.gcr.io",
+            "test.example.com/my-app",
+            "test.example.com",
+        ),
         ("xn--n3h.com/myimage:xn--n3h.com", "xn--n3h.com", "myimage", "xn--n3h.com"),
         ("[2001:db8::1]/repo", "[2001:db8::1]", "repo", "latest"),
         ("[2001:db8:1:2:3:4:5:6]/repo:tag", "[2001:db8:1:2:3:4:5:6]", "repo", "tag"),

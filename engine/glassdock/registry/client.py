@@ -16,6 +16,7 @@ Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md (1
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
@@ -164,7 +165,7 @@ class Client:
         url = endpoint.url(f"{reference.path}/manifests/{reference.target}")
         headers = {"Content-Type": media_type}
         with trace.span("registry.put_manifest", reference=reference.familiar(), registry=endpoint.name):
-            call = self._transport.call("PUT", url, endpoint, access, headers=headers, body=lambda: data)
+            call = self._transport.call("PUT", url, endpoint, access, headers=headers, body=lambda: io.BytesIO(data))
             async with call as response:
                 if response.status not in (200, 201, 202):
                     raise await transport.refused(response, endpoint, reference.repository(), "push")

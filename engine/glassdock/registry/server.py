@@ -336,8 +336,8 @@ async def _headers(request: web.Request, response: web.StreamResponse) -> None:
 
 def _refusal(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> web.HTTPException:
     """An error as the specification writes it."""
-    body = msgspec.json.encode({"errors": [{"code": code, "message": message}]})
-    refusal = web.HTTPBadRequest(headers=headers, body=body, content_type="application/json")
+    text = msgspec.json.encode({"errors": [{"code": code, "message": message}]}).decode()
+    refusal = web.HTTPBadRequest(headers=headers, text=text, content_type="application/json")
     refusal.set_status(status)
     return refusal
 

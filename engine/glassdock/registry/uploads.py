@@ -23,8 +23,9 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from glassdock.errors import Conflict, Corrupt, InvalidParameter, NotFound
 from glassdock.oci import digest as digests
@@ -38,7 +39,7 @@ class Upload:
 
     path: Path
     offset: int
-    file: Any
+    file: FileIO
     algorithm: str
     state: Any
 
@@ -125,14 +126,14 @@ class Uploads:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, name: str) -> Iterator[BinaryIO]:
+def _locked(path: Path, name: str) -> Iterator[FileIO]:
     """The upload's file, open to append, for one holder."""
     try:
-        # Unbuffered: what is acknowledged is with the kernel, and a killed registry loses nothing.
-        file = path.open("ab", buffering=0)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)  # not created: open() would
     except FileNotFoundError:
         raise _unknown(name) from None
-    with file:
+    # Unbuffered: what is acknowledged is with the kernel, and a killed registry loses nothing.
+    with open(descriptor, "ab", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
