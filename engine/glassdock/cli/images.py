@@ -80,7 +80,7 @@ def build(ctx: click.Context, /, path: str | None, quiet: bool, iidfile: str | N
     text: str | None = ctx.obj if isinstance(ctx.obj, str) else None
     folder = values.pop("folder") or (path if text is not None else None)
     if text is None and path is None:
-        raise click.MissingParameter(ctx=ctx, param=ctx.command.params[-1])
+        raise click.UsageError("'glassdock build' requires 1 argument", ctx=ctx)
     if text is None and path == "-":
         text, path = sys.stdin.read(), None
     place = folder or path

@@ -130,12 +130,17 @@ network = _group("network", _NETWORK, "Manage networks.")
 engine = _group("engine", _ENGINE, "Look at the engine and the machine.")
 
 
-def parse(arguments: Sequence[str], command: click.Command = glassdock, name: str = "glassdock") -> Any:
+def parse(arguments: Sequence[str], *, text: str | None = None) -> Any:
     """What a command line means: a `Call`, or what a command that does its own work returned.
 
-    Raises `click.ClickException` for what cannot be understood. Help is printed, and gives None.
+    `text` is a notebook cell's Dockerfile. Raises `click.ClickException` for what cannot be understood. Help is
+    printed, and gives None.
     """
-    found = command.main(list(arguments), prog_name=name, standalone_mode=False)
+    try:
+        found = glassdock.main(list(arguments), prog_name="glassdock", standalone_mode=False, obj=text)
+    except click.exceptions.NoArgsIsHelpError as nothing:
+        click.echo(nothing.format_message())
+        return None
     return None if found == 0 else found  # click's answer to --help is the exit code
 
 

@@ -112,7 +112,7 @@ _SETTINGS = {"allow_interspersed_args": False, "help_option_names": ["--help"]}
 @click.option("--cidfile", metavar="string", help="Write the container ID to the file")
 @click.option("--stdin", metavar="text", help="Glassdock: what the container reads from its STDIN; implies -i")
 @click.option("--check", is_flag=True, help="Glassdock: a non-zero exit code is an error")
-@click.option("--record", is_flag=True, help="Glassdock: keep the spans of this run, from client to exec")
+@click.option("--record", is_flag=True, help="Glassdock: show the spans of this run, from client to exec")
 def run(**values: Any) -> Call:
     """Parse `run`."""
     text, cidfile = values.pop("stdin"), values.pop("cidfile")
@@ -130,6 +130,11 @@ def run(**values: Any) -> Call:
         if cidfile:
             with open(cidfile, "x") as file:
                 file.write(ran.id)
+        if record:
+            from glassdock.client.recording import lines, merge
+
+            for line in lines(merge(ran.spans, ran.engine_spans)):
+                click.echo(line, err=True)
         if ran.exit_code is None:
             click.echo(ran.id)
         return ran.exit_code or 0

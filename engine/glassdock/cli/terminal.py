@@ -146,7 +146,7 @@ def _handled(numbers: tuple[signal.Signals, ...], action: Any) -> Iterator[None]
 def _raw(descriptor: int) -> Iterator[None]:
     before = termios.tcgetattr(descriptor)
     try:
-        tty.setraw(descriptor)
+        tty.setraw(descriptor, termios.TCSADRAIN)  # what was typed ahead stays
         yield
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)

@@ -143,7 +143,10 @@ class Run:
         """The engine's spans so far: with --rm they would be gone with the container."""
         if not self.record:
             return ()
-        return tuple(extra(session.client, f"containers/{container}/trace")["spans"])
+        try:
+            return tuple(extra(session.client, f"containers/{container}/trace")["spans"])
+        except errors.NotSupported:  # another engine keeps no spans: the client's own remain
+            return ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,134 @@
+"""One run on one axis: the client's spans and the engine's, merged.
+
+Interface:
+- `merge(client, engine)`: the `Step`s of a run in the order of the story: parents before children, by start.
+- `lines(steps)`: the same as text, for a terminal.
+
+Rules: all times are of CLOCK_MONOTONIC, which the machine's processes share; a span of the engine that has no
+parent there hangs under the client's span in which it began. `actor` is who did it: a process, or inside the daemon
+the manager that the course names (images, registry, network, …).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from glassdock.trace import Span
+
+_MANAGERS = ("images", "registry", "network", "unionfs", "volumes", "build")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A system call: its name, its arguments as text, its result, its duration in nanoseconds."""
+
+    name: str
+    arguments: str
+    result: str
+    duration: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A span in its place. `start` is nanoseconds since the run's first span; `depth` counts from 0."""
+
+    name: str
+    actor: str
+    depth: int
+    start: int
+    duration: int
+    attributes: Mapping[str, Any]
+    file: str
+    line: int
+    error: str
+    syscalls: tuple[Call, ...]
+
+
+def merge(client: Sequence[Span], engine: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:
+    """The steps of a run; `engine` is what `/glassdock/containers/{id}/trace` tells."""
+    ours = [_Node(_facts(span)) for span in client]
+    theirs = [_Node(dict(span)) for span in engine]
+    roots = _tie(ours)
+    for node in _tie(theirs):
+        home = _home(node, ours)
+        (home.children if home else roots).append(node)
+    nodes = [*ours, *theirs]
+    if not nodes:
+        return ()
+    first = min(node.start for node in nodes)
+    return tuple(step for root in sorted(roots, key=lambda n: n.start) for step in root.walk(0, first))
+
+
+def lines(steps: Iterable[Step]) -> list[str]:
+    """A line a step: offset, duration, who, what."""
+    return [
+        f"{step.start / 1e6:9.2f} ms {step.duration / 1e6:9.2f} ms  {step.actor:<9} {'  ' * step.depth}{step.name}"
+        + (f"  ! {step.error}" if step.error else "")
+        for step in steps
+    ]
+
+
+class _Node:
+    """A span while the tree is tied."""
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        self.facts = facts
+        self.start, self.end = int(facts["start"]), int(facts["start"]) + int(facts["duration"])
+        self.children: list[_Node] = []
+
+    def walk(self, depth: int, first: int) -> Iterator[Step]:
+        facts = self.facts
+        yield Step(
+            name=str(facts["name"]),
+            actor=_actor(str(facts["process"]), str(facts["name"])),
+            depth=depth,
+            start=self.start - first,
+            duration=self.end - self.start,
+            attributes=dict(facts.get("attributes") or {}),
+            file=_place(str(facts.get("file") or "")),
+            line=int(facts.get("line") or 0),
+            error=str(facts.get("error") or ""),
+            syscalls=tuple(
+                Call(str(c["name"]), str(c["arguments"]), str(c["result"]), int(c["duration"]))
+                for c in facts.get("syscalls") or ()
+            ),
+        )
+        for child in sorted(self.children, key=lambda node: node.start):
+            yield from child.walk(depth + 1, first)
+
+
+def _tie(nodes: Sequence[_Node]) -> list[_Node]:
+    """Hang children under parents; the roots."""
+    by_id = {node.facts["id"]: node for node in nodes}
+    roots: list[_Node] = []
+    for node in nodes:
+        parent = by_id.get(node.facts["parent"])
+        (parent.children if parent else roots).append(node)
+    return roots
+
+
+def _home(node: _Node, ours: Sequence[_Node]) -> _Node | None:
+    """The client's innermost span during which `node` began."""
+    around = [other for other in ours if other.start <= node.start <= other.end]
+    return max(around, key=lambda other: other.start, default=None)
+
+
+def _actor(process: str, name: str) -> str:
+    folder = name.partition(".")[0]
+    return folder if process == "daemon" and folder in _MANAGERS else process
+
+
+def _place(file: str) -> str:
+    """A source file below the source root: `glassdock/runtime/launch.py`."""
+    _, found, rest = file.rpartition("/glassdock/")
+    return f"glassdock/{rest}" if found else file.rpartition("/")[2]
+
+
+def _facts(span: Span) -> dict[str, Any]:
+    calls = [
+        {"name": c.name, "arguments": c.arguments, "result": c.result, "duration": c.duration} for c in span.syscalls
+    ]
+    names = ("id", "parent", "name", "process", "start", "duration", "attributes", "file", "line", "error")
+    return {name: getattr(span, name) for name in names} | {"syscalls": calls}

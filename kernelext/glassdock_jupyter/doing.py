@@ -1,0 +1,36 @@
+"""What a magic adds to a verb before it is done: input from the cell, the recording.
+
+Interface:
+- `prepared(verb, stdin, record)`: the verb to do.
+
+Rules: a cell has no keyboard. `-i` needs its text from `--stdin` or from the cell; a container that would wait for a
+keyboard is refused before it is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from glassdock.client.run import Attach, Run, Start
+from glassdock.errors import InvalidParameter
+
+
+def prepared(verb: Any, stdin: str | None, *, record: bool) -> Any:
+    """`verb` with the cell's text as its input. Raises `InvalidParameter` where a keyboard would be needed."""
+    if isinstance(verb, Attach):
+        return replace(verb, stdin=False, proxy=False)
+    if isinstance(verb, Start) and verb.interactive:
+        raise InvalidParameter("a cell has no keyboard for the container", "Leave -i out.")
+    if not isinstance(verb, Run):
+        if stdin is not None:
+            raise InvalidParameter("only `run` takes the cell as its input", "%%container run -i IMAGE sh")
+        return verb
+    if stdin is not None and verb.stdin is None:
+        verb = replace(verb, stdin=stdin.encode(), options=replace(verb.options, interactive=True))
+    if verb.options.interactive and verb.stdin is None and not verb.options.detach:
+        raise InvalidParameter(
+            "a cell has no keyboard for the container",
+            "Give its input as --stdin 'text', or as the cell: %%container run -i IMAGE sh. Or leave -i out.",
+        )
+    return replace(verb, record=verb.record or record)

@@ -1,0 +1,139 @@
+// The run recorder: a lane for everyone who took part, the steps as bars on one axis of real time.
+// Keyboard: arrow left and right go through the story, Home and End to its ends; the details follow.
+
+function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+export function humanTime(microseconds) {
+  if (microseconds < 1000) return `${microseconds.toFixed(0)} µs`;
+  return microseconds < 1e6 ? `${(microseconds / 1000).toFixed(2)} ms` : `${(microseconds / 1e6).toFixed(2)} s`;
+}
+
+// The row of each step in its lane: steps that overlap in time stand under each other.
+export function rowsOf(steps) {
+  const lanes = new Map();
+  const places = steps.map((step) => {
+    if (!lanes.has(step.actor)) lanes.set(step.actor, []);
+    const ends = lanes.get(step.actor);
+    let row = ends.findIndex((end) => end <= step.start);
+    if (row < 0) row = ends.length;
+    ends[row] = step.start + step.duration;
+    return row;
+  });
+  return { places, lanes: new Map([...lanes].map(([actor, ends]) => [actor, ends.length])) };
+}
+
+function detailOf(step, number, count) {
+  const made = document.createDocumentFragment();
+  const place = step.file ? `${step.file}:${step.line}` : "";
+  made.append(
+    element("div", {}, element("b", { class: "gd-code" }, step.name), ` by ${step.actor}, `,
+      element("b", {}, humanTime(step.duration)),
+      element("span", { class: "gd-soft" }, `, ${humanTime(step.start)} after the beginning · step ${number + 1} of ${count}`)),
+  );
+  const facts = [...Object.entries(step.attributes), ...(place ? [["source", place]] : [])];
+  if (step.error) facts.unshift(["failed", step.error]);
+  if (facts.length) {
+    const list = element("dl", {});
+    for (const [name, value] of facts) list.append(element("dt", {}, name), element("dd", { class: "gd-code" }, String(value)));
+    made.append(list);
+  }
+  if (step.syscalls.length) {
+    const calls = element("ol", { class: "gd-code", "aria-label": "System calls" });
+    for (const call of step.syscalls) {
+      calls.append(element("li", {}, `${call.name}(${call.arguments}) = ${call.result} `,
+        element("span", { class: "gd-soft" }, humanTime(call.duration))));
+    }
+    made.append(calls);
+  }
+  return made;
+}
+
+function drawAxis(whole) {
+  const axis = element("div", { class: "gd-axis", "aria-hidden": "true" });
+  for (let i = 0; i <= 4; i += 1) {
+    const mark = element("span", {}, humanTime((whole * i) / 4));
+    mark.style.left = `${25 * i}%`;
+    axis.append(mark);
+  }
+  return axis;
+}
+
+function render({ model, el }) {
+  const draw = () => {
+    const { name, steps, colours } = model.get("picture");
+    const whole = Math.max(1, ...steps.map((step) => step.start + step.duration));
+    const { places, lanes } = rowsOf(steps);
+    const detail = element("div", { class: "gd-detail", role: "status", "aria-live": "polite" });
+    const grid = element("div", { class: "gd-run", role: "listbox", "aria-label": `The run ${name}, step by step` });
+    const boxes = new Map();
+    for (const [actor, rows] of lanes) {
+      const first = boxes.size ? "" : " gd-first";
+      const label = element("div", { class: `gd-lane-name gd-code${first}` }, actor);
+      label.style.color = colours[actor] ?? "inherit";
+      const lane = element("div", { class: `gd-lane${first}`, role: "group", "aria-label": actor });
+      lane.style.minHeight = `${rows * 18 + 6}px`;
+      boxes.set(actor, lane);
+      grid.append(label, lane);
+    }
+    const bars = steps.map((step, index) => {
+      const label = `${step.name} by ${step.actor}, ${humanTime(step.duration)}`;
+      const bar = element("button", { class: "gd-step", role: "option", tabindex: "-1", title: label, "aria-label": label });
+      bar.append(step.name);
+      bar.style.left = `${(100 * step.start) / whole}%`;
+      bar.style.width = `${(100 * step.duration) / whole}%`;
+      bar.style.top = `${places[index] * 18 + 3}px`;
+      bar.style.background = colours[step.actor] ?? "#607d8b";
+      if (step.error) bar.classList.add("gd-error");
+      bar.addEventListener("click", () => choose(index, true));
+      bar.addEventListener("mouseenter", () => show(index));
+      bar.addEventListener("mouseleave", () => show(chosen));
+      boxes.get(step.actor).append(bar);
+      return bar;
+    });
+    grid.append(element("div", {}), drawAxis(whole));
+
+    let chosen = 0;
+    const show = (index) => detail.replaceChildren(detailOf(steps[index], index, steps.length));
+    const choose = (index, focus) => {
+      chosen = Math.min(Math.max(index, 0), steps.length - 1);
+      bars.forEach((bar, at) => {
+        bar.setAttribute("aria-selected", String(at === chosen));
+        bar.tabIndex = at === chosen ? 0 : -1;
+      });
+      if (focus) bars[chosen].focus({ preventScroll: true });
+      show(chosen);
+    };
+    grid.addEventListener("keydown", (event) => {
+      const target = { ArrowRight: chosen + 1, ArrowDown: chosen + 1, ArrowLeft: chosen - 1, ArrowUp: chosen - 1,
+        Home: 0, End: steps.length - 1 }[event.key];
+      if (target === undefined) return;
+      event.preventDefault();
+      event.stopPropagation();
+      choose(target, true);
+    });
+
+    const head = element("div", { class: "gd-head" }, element("h4", {}, `The run ${name}`));
+    head.append(element("span", { class: "gd-soft" }, `${humanTime(whole)}, ${steps.length} steps, ${lanes.size} took part`));
+    const buttons = element("div", { class: "gd-buttons" });
+    for (const [sign, label, move] of [["⏮", "First step", () => 0], ["◀", "Step back", () => chosen - 1],
+      ["▶", "Step on", () => chosen + 1], ["⏭", "Last step", () => steps.length - 1]]) {
+      const button = element("button", { type: "button", "aria-label": label, title: label }, sign);
+      button.addEventListener("click", () => choose(move(), false));
+      buttons.append(button);
+    }
+    head.append(buttons);
+    const picture = element("section", { class: "gd-picture gd-recorder", "aria-label": `The run ${name}` }, head, grid, detail);
+    el.replaceChildren(picture);
+    if (steps.length) choose(0, false);
+  };
+  model.on("change:picture", draw);
+  draw();
+  return () => model.off("change:picture", draw);
+}
+
+export default { render };
