@@ -30,6 +30,8 @@ _BACKLOG = 1024
 _UDP_IDLE = 90.0  # seconds, as Docker's proxy
 _WILDCARDS = ("0.0.0.0", "::")
 
+Transport = asyncio.Transport | asyncio.DatagramTransport
+
 
 def listen(binding: PortBinding) -> tuple[socket.socket, PortBinding]:
     """A bound socket for `binding`, and the binding with the address and port it really got."""
@@ -82,7 +84,7 @@ class _Publication:
     binding: PortBinding
     sock: socket.socket
     server: asyncio.Server | asyncio.DatagramTransport | None = None
-    relays: set[asyncio.BaseTransport] = field(default_factory=set)
+    relays: set[Transport] = field(default_factory=set)
 
     def close(self) -> None:
         if self.server is None:
@@ -90,10 +92,7 @@ class _Publication:
         else:
             self.server.close()
         for transport in list(self.relays):
-            if isinstance(transport, asyncio.Transport):
-                transport.abort()
-            else:
-                transport.close()
+            transport.abort()
 
 
 class Publisher:
@@ -159,14 +158,14 @@ async def _serve(publication: _Publication, address: str) -> asyncio.Server | as
 class _Half(asyncio.Protocol):
     """One end of a relayed connection; what it receives goes to `other`."""
 
-    def __init__(self, relays: set[asyncio.BaseTransport]) -> None:
+    def __init__(self, relays: set[Transport]) -> None:
         self.transport: asyncio.Transport | None = None
         self.other: _Half | None = None
         self._relays = relays
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self._relays.add(transport)
+        self._relays.add(self.transport)
 
     def data_received(self, data: bytes) -> None:
         if self.other is not None and self.other.transport is not None:
@@ -199,7 +198,7 @@ class _Half(asyncio.Protocol):
 class _Client(_Half):
     """The end that somebody connected to; it reads nothing until the container has answered."""
 
-    def __init__(self, target: tuple[str, int], relays: set[asyncio.BaseTransport]) -> None:
+    def __init__(self, target: tuple[str, int], relays: set[Transport]) -> None:
         super().__init__(relays)
         self._target = target
         self._connecting: asyncio.Task[None] | None = None
@@ -216,7 +215,7 @@ class _Client(_Half):
         try:
             await asyncio.get_running_loop().create_connection(lambda: other, *self._target)
         except OSError:
-            # Nobody listens in the container: the caller sees its connection reset, as with Docker.
+            # Nobody listens in the container: the caller's connection ends, as with Docker's proxy.
             self.transport.abort()
             return
         if self.transport.is_closing():
@@ -233,7 +232,7 @@ class _Client(_Half):
 class _Datagrams(asyncio.DatagramProtocol):
     """The machine's side of a UDP port: one flow for each address that sends."""
 
-    def __init__(self, target: tuple[str, int], relays: set[asyncio.BaseTransport]) -> None:
+    def __init__(self, target: tuple[str, int], relays: set[Transport]) -> None:
         self._target = target
         self._relays = relays
         self._flows: dict[Any, _Flow] = {}
@@ -260,7 +259,7 @@ class _Datagrams(asyncio.DatagramProtocol):
         if flow.transport is not None:
             self._relays.discard(flow.transport)
 
-    def remember(self, transport: asyncio.BaseTransport) -> None:
+    def remember(self, transport: Transport) -> None:
         self._relays.add(transport)
 
     def connection_lost(self, _error: Exception | None) -> None:
@@ -288,7 +287,7 @@ class _Flow(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.DatagramTransport, transport)
-        self._side.remember(transport)
+        self._side.remember(self.transport)
         for data in self._waiting:
             self.transport.sendto(data)
         self._waiting.clear()

@@ -7,7 +7,7 @@ Interface:
 - `unplug(name, group)`: nothing passes any more; `DeleteGroup` then destroys all unplugged cables at once.
 
 Rules: destroying a cable waits 15 ms for the kernel's grace periods (decision 0041), so it is first unplugged, which
-takes 0.1 ms, and destroyed off the path. The label is the lease: it dies with the cable and survives the daemon.
+takes 0.3 ms, and destroyed off the path. The label is the lease: it dies with the cable and survives the daemon.
 Source: veth(4), ip-link(8).
 """
 
@@ -110,21 +110,23 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Unplug:
-    """Let nothing pass, forget what the bridge learnt about this port, and put the cable on the pile `group`."""
+    """Take the near end out of its bridge, with what the bridge learnt about it, and put it on the pile `group`."""
 
     name: str
     group: int
 
     def describe(self) -> str:
         """The command of iproute2 that does the same."""
-        return f"ip link set {self.name} group {self.group} type bridge_slave state 0 fdb_flush"
+        return f"ip link set {self.name} nomaster group {self.group} alias ''"
 
     def message(self) -> bytes:
-        """RTM_NEWLINK with the bridge's per-port data: state disabled, flush."""
-        port = {"attrs": [("IFLA_BRPORT_STATE", 0), ("IFLA_BRPORT_FLUSH", None)]}
-        info = {"attrs": [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", port)]}
+        """RTM_NEWLINK without a master.
+
+        A port that is only disabled comes back by itself when the kernel notices, up to a second late, that the far
+        end came up (br_port_carrier_check).
+        """
         return netlink.change_link(
-            [("IFLA_IFNAME", self.name), ("IFLA_GROUP", self.group), ("IFLA_IFALIAS", ""), ("IFLA_LINKINFO", info)]
+            [("IFLA_IFNAME", self.name), ("IFLA_MASTER", 0), ("IFLA_GROUP", self.group), ("IFLA_IFALIAS", "")]
         )
 
 
