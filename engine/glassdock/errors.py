@@ -51,12 +51,15 @@ class InvalidParameter(GlassdockError):
 
 
 class BuildError(InvalidParameter):
-    """A Dockerfile cannot be built; `file` and `line` (from 1) say where."""
+    """A Dockerfile cannot be built; `file` and `line` (from 1) say where, `code` how a failed command ended."""
 
-    def __init__(self, message: str, remedy: str | None = None, *, file: str = "Dockerfile", line: int = 0) -> None:
+    def __init__(
+        self, message: str, remedy: str | None = None, *, file: str = "Dockerfile", line: int = 0, code: int = 0
+    ) -> None:
         super().__init__(message, remedy)
         self.file = file
         self.line = line
+        self.code = code
 
 
 class Unauthorized(GlassdockError):

@@ -6,11 +6,13 @@ Read in this order:
 - `flags.py`, `instructions.py`, `reading.py`: a logical line becomes a typed instruction.
 - `dockerfile.py`: a file becomes a tree of stages, or a list of everything that is wrong with it.
 - `ignore.py`, `context.py`: which files the build may see.
+- `work.py`: the plan as values. `scope.py`: what variables mean. `place.py`: an instruction becomes a step.
 - `plan.py`: the tree and the base images' configs become a graph of frozen steps.
 - `cache.py`: what was built before, and why a step cannot be taken from there.
-- `copying.py`, `users.py`: COPY and ADD, inside the root.
-- `execute.py`: the plan is carried out; `record.py` keeps which line made which layer.
+- `sources.py`, `copying.py`, `archive.py`, `users.py`: COPY and ADD, inside the root; `rooted.py`: how to get there.
+- `state.py`, `execute.py`: the plan is carried out; `record.py` keeps which line made which layer.
 - `options.py`, `classic.py`: the build endpoint's options and its stream of progress.
+- `builder.py`: all of it behind one object, for the engine.
 
 Rules: nothing is ignored silently. What is understood and cannot be done yet is refused before the first step.
 Source: https://docs.docker.com/reference/dockerfile/

@@ -1,0 +1,148 @@
+"""The builder: a context and options in, an image out.
+
+Interface:
+- `Builder(paths, images, snapshots, runner, pull)`: one an engine.
+- `.build(context, options, progress)`: build; returns the image's id. `progress` gets Docker's JSON lines.
+- `.receive(chunks, folder)`: the client's tar becomes the context.
+- `.record(image_id)`: which line made which layer. `.prune()`: forget the cache.
+
+Rules: nothing is tagged before everything is there. An error before the first line is raised as it is; what comes later
+is raised too, and `classic.failure` says what the stream's last line is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from glassdock import trace
+from glassdock.build import context as contexts
+from glassdock.build.cache import Cache
+from glassdock.build.classic import Stream
+from glassdock.build.dockerfile import Dockerfile, parse
+from glassdock.build.execute import Execution, Request, Runner, Tools
+from glassdock.build.options import BuildOptions
+from glassdock.build.plan import make_plan
+from glassdock.build.record import BuildRecord, Records
+from glassdock.build.state import State
+from glassdock.build.work import Plan
+from glassdock.errors import InvalidParameter, NotFound
+from glassdock.images.model import Image
+from glassdock.images.progress import Progress
+from glassdock.images.store import Store
+from glassdock.oci.image import ImageConfig
+from glassdock.oci.reference import Reference
+from glassdock.paths import Paths
+from glassdock.unionfs.overlay import Snapshotter
+
+Pull = Callable[[Reference, Progress, Mapping[str, Any]], Awaitable[Image]]
+
+
+class Builder:
+    """The builds of one engine."""
+
+    def __init__(self, paths: Paths, images: Store, snapshots: Snapshotter, runner: Runner, pull: Pull) -> None:
+        """`pull(reference, progress, credentials by registry)` brings an image that is not here."""
+        self.cache = Cache(paths, snapshots)
+        self.records = Records(paths)
+        self._tools = Tools(paths, images, snapshots, runner, self.cache)
+        self._pull = pull
+        images.keep(self.cache.chains)
+
+    async def receive(self, chunks: AsyncIterable[bytes], folder: Path) -> None:
+        """Unpack the client's tar into the empty `folder`. Raises InvalidParameter, Corrupt, StorageFull."""
+        await contexts.receive(chunks, folder)
+
+    def record(self, image_id: str) -> BuildRecord | None:
+        """How the image was built, None if it was not built here."""
+        return self.records.of(image_id)
+
+    def prune(self) -> None:
+        """Forget the cache; the layers that only it held go with the store's next sweep."""
+        self.cache.prune()
+
+    async def build(self, context: Path, options: BuildOptions, progress: Progress) -> str:
+        """Build the folder `context`. Raises BuildError with file and line, NotSupported, and what a pull raises."""
+        began = time.monotonic()
+        tags = [_tag(tag) for tag in options.tags]
+        text = contexts.dockerfile(context, options.dockerfile)
+        with trace.span("build.parse", dockerfile=options.dockerfile):
+            tree = parse(text, options.dockerfile)
+        stream = Stream(progress, quiet=options.quiet)
+        found = _Images(self._tools.images, self._pull, options, stream.tell)
+        with trace.span("build.plan"):
+            plan = await make_plan(tree, options, found.resolve)
+        stream.start(plan, tree)
+        ignored = contexts.ignored(context, options.dockerfile)
+        request = Request(context, ignored, options, options.dockerfile)
+        with self._tools.images.lease() as lease:
+            execution = Execution(self._tools, request, plan, found.images, stream, lease)
+            state = await execution.run()
+            with trace.span("build.image"):
+                image = self._finish(state, tags)
+        if not state.image:
+            self.cache.release(key for index in _lineage(plan) for key in execution.used.get(index, ()))
+            self._remember(image, execution, plan, tree, text, time.monotonic() - began)
+        stream.finish(image.id, [tag.familiar() for tag in tags])
+        return image.id
+
+    def _finish(self, state: State, tags: list[Reference]) -> Image:
+        if state.image is None:
+            return self._tools.images.create(state.document(), state.layers, tags)
+        for tag in tags:
+            self._tools.images.tag(state.image, tag)
+        return state.image
+
+    def _remember(
+        self, image: Image, execution: Execution, plan: Plan, tree: Dockerfile, text: str, duration: float
+    ) -> None:
+        warnings = tuple(f"{finding.rule}: {finding.message} (line {finding.line})" for finding in tree.findings)
+        steps = tuple(execution.records)
+        created = image.config.created
+        self.records.keep(BuildRecord(image.id, tree.name, text, created, duration, steps, plan.skipped, warnings))
+
+
+@dataclass(slots=True)
+class _Images:
+    """The images that a Dockerfile names, pulled where they are not here (or always, with --pull)."""
+
+    store: Store
+    pull: Pull
+    options: BuildOptions
+    progress: Progress
+    images: dict[str, Image] = field(default_factory=dict)
+
+    async def resolve(self, name: str) -> ImageConfig:
+        """The config of the image that `name` means."""
+        if name not in self.images:
+            self.images[name] = await self._find(name)
+        return self.images[name].config
+
+    async def _find(self, name: str) -> Image:
+        if not self.options.pull:
+            try:
+                return self.store.get(name)
+            except NotFound:
+                pass  # not here: pulled below
+        reference = Reference.parse(name)
+        with trace.span("build.pull", reference=name):
+            return await self.pull(reference, self.progress, self.options.credentials)
+
+
+def _tag(text: str) -> Reference:
+    reference = Reference.parse(text)
+    if reference.digest:
+        raise InvalidParameter("refusing to create a tag with a digest reference", "Give a name and a tag.")
+    return reference
+
+
+def _lineage(plan: Plan) -> list[int]:
+    """The target, and the stages that it stands on."""
+    stages = {stage.index: stage for stage in plan.stages}
+    found = [plan.target.index]
+    while isinstance(base := stages[found[-1]].base, int):
+        found.append(base)
+    return found

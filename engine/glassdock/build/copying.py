@@ -1,0 +1,263 @@
+"""COPY and ADD carried out: sources of one root become files in another.
+
+Interface:
+- `Copier(source, target, work, hidden, scratch, names).run()`: `source` and `target` are descriptors of roots.
+- `make_directories(target, path, mode, owner)`: as WORKDIR and the way to a destination need it.
+
+Rules: the destination is resolved inside the target, links included, whatever the image put there. A file replaces what
+is in its way, a directory is merged into a directory and never replaces a file. Owners are 0:0 unless --chown says
+otherwise, or the files come from a stage or an image and bring their own (decision 0051). Modes and times are kept.
+What cannot be done is a ValueError in Docker's words, or the kernel's OSError.
+Source: https://docs.docker.com/reference/dockerfile/#copy
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import posixpath
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from glassdock.build import archive, users
+from glassdock.build.ignore import Matcher
+from glassdock.build.sources import Entry, Hidden, Item, select, walk
+from glassdock.build.work import CopyWork
+from glassdock.images import layer
+from glassdock.linux.openat2 import Resolve, open_in_root, openat2
+
+_LINKS = 40
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NOTHING = Hidden(Matcher(()), Matcher(()))
+_CANNOT_CLONE = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+@dataclass(slots=True)
+class Copier:
+    """One COPY or ADD. `scratch` is for an archive's content on its way; users are named in the root `names`."""
+
+    source: int
+    target: int
+    work: CopyWork
+    hidden: Hidden
+    scratch: Path
+    names: int
+    owner: tuple[int, int] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        fixed = (0, 0) if self.work.origin is None else None
+        self.owner = users.owner(self.names, self.work.chown) if self.work.chown else fixed
+
+    def run(self) -> None:
+        """Copy everything that is named."""
+        items = select(self.source, self.work, self.hidden.ignored)
+        into = self.work.destination
+        if len(items) + len(self.work.documents) > 1 and not into.endswith("/") and not self.work.parents:
+            keyword = "ADD" if self.work.unpack else "COPY"
+            rule = "the destination must be a directory and end with a /"
+            raise ValueError(f"When using {keyword} with more than one source file, {rule}")
+        for item in items:
+            self._item(item, posixpath.join(into, item.below, "") if self.work.parents else into)
+        for name, content in self.work.documents:
+            self._document(name, content)
+
+    def _item(self, item: Item, into: str) -> None:
+        if item.directory:
+            with self._made(into) as top:
+                self._merge(self.source, top, item, self.hidden)
+        elif not (self.work.unpack and self._unpacked(item, into)):
+            for entry in walk(self.source, item, self.hidden):
+                with self._place(into, posixpath.basename(item.path)) as (directory, name):
+                    self._put(directory, name, entry)
+
+    def _unpacked(self, item: Item, into: str) -> bool:
+        """Unpack an archive; False where it is none. It is unpacked beside, then copied like any directory."""
+        with os.fdopen(open_in_root(self.source, item.path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode) or (chunks := archive.content(file)) is None:
+                return False
+            with tempfile.TemporaryDirectory(dir=self.scratch, prefix="add-") as folder:
+                layer.unpack(chunks, Path(folder))
+                with _opened(os.open(folder, os.O_RDONLY | os.O_DIRECTORY)) as unpacked, self._made(into) as top:
+                    owner, self.owner = self.owner, self.owner if self.work.chown else None
+                    self._merge(unpacked, top, Item("", "", True), _NOTHING)
+                    self.owner = owner
+        return True
+
+    def _document(self, name: str, content: bytes) -> None:
+        with self._place(self.work.destination, name) as (directory, last):
+            _clear(directory, last)
+            with os.fdopen(os.open(last, _NEW_FILE, 0o600, dir_fd=directory), "wb") as file:
+                file.write(content)
+                os.fchown(file.fileno(), *(self.owner or (0, 0)))
+                os.fchmod(file.fileno(), self._mode(stat.S_IFREG | 0o644))
+
+    def _mode(self, old: int) -> int:
+        return users.mode(self.work.chmod)(old) if self.work.chmod else stat.S_IMODE(old)
+
+    # Where things go
+
+    @contextlib.contextmanager
+    def _made(self, path: str) -> Iterator[int]:
+        """A descriptor of the directory `path`, made where it is missing."""
+        mode = self._mode(stat.S_IFDIR | 0o755)
+        with _opened(make_directories(self.target, path, mode, self.owner or (0, 0))) as directory:
+            yield directory
+
+    @contextlib.contextmanager
+    def _place(self, path: str, base: str) -> Iterator[tuple[int, str]]:
+        """The directory and the name that a file copied to `path` gets: inside, where `path` is a directory."""
+        for _ in range(_LINKS):
+            above, name = posixpath.split(path)
+            if not name or _is_directory(self.target, path):
+                with self._made(path) as directory:
+                    yield directory, base
+                return
+            with self._made(above) as directory:
+                try:
+                    link = os.readlink(name, dir_fd=directory)
+                except OSError:  # missing, or no link: this is the place
+                    yield directory, name
+                    return
+            path = posixpath.join(above, link)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+    # Making things
+
+    def _merge(self, source: int, top: int, item: Item, hidden: Hidden) -> None:
+        """Copy what is below a directory into the directory `top`; no link below it is followed."""
+        directories: list[Entry] = []
+        for entry in walk(source, item, hidden):
+            if entry.path:
+                parent, name = posixpath.split(entry.path)
+                with _opened(_descend(top, parent)) as directory:
+                    self._put(directory, name, entry)
+                if stat.S_ISDIR(entry.info.st_mode):
+                    directories.append(entry)
+        for entry in reversed(directories):  # last, because every name made in one changes its time
+            parent, name = posixpath.split(entry.path)
+            with _opened(_descend(top, parent)) as directory:
+                times = (entry.info.st_atime_ns, entry.info.st_mtime_ns)
+                os.utime(name, ns=times, dir_fd=directory, follow_symlinks=False)
+
+    def _put(self, directory: int, name: str, entry: Entry) -> None:
+        """Make what `entry` is as `name` in an open directory."""
+        info = entry.info
+        kind = stat.S_IFMT(info.st_mode)
+        if kind == stat.S_IFSOCK:
+            return  # nothing without the process that listens on it; tar leaves it out too
+        if kind == stat.S_IFDIR:
+            _make_directory(directory, name)
+        else:
+            _clear(directory, name)
+            _make_other(directory, name, entry)
+        uid, gid = self.owner or (info.st_uid, info.st_gid)
+        os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
+        if kind != stat.S_IFLNK:
+            with _opened(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)) as made:
+                here = f"/proc/self/fd/{made}"  # setxattr and chmod take no O_PATH descriptor
+                os.chmod(here, self._mode(info.st_mode))
+                for key, value in entry.attributes:
+                    os.setxattr(here, key, value)
+        if kind != stat.S_IFDIR:
+            os.utime(name, ns=(info.st_atime_ns, info.st_mtime_ns), dir_fd=directory, follow_symlinks=False)
+
+
+def make_directories(target: int, path: str, mode: int, owner: tuple[int, int]) -> int:
+    """A descriptor of the directory `path` inside the root; what is missing is made with that mode and owner.
+
+    Raises ValueError where something on the way is no directory.
+    """
+    directory = open_in_root(target, ".", _DIRECTORY)
+    walked = ""
+    try:
+        for name in filter(None, path.split("/")):
+            walked = f"{walked}/{name}"
+            try:
+                following = open_in_root(target, walked, _DIRECTORY)
+            except FileNotFoundError:
+                os.mkdir(name, 0o700, dir_fd=directory)
+                os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
+                following = open_in_root(target, walked, _DIRECTORY)
+                os.chmod(f"/proc/self/fd/{following}", mode)
+            except NotADirectoryError:
+                raise ValueError(f"cannot copy to non-directory: {walked}") from None
+            os.close(directory)
+            directory = following
+    except BaseException:
+        os.close(directory)
+        raise
+    return directory
+
+
+@contextlib.contextmanager
+def _opened(descriptor: int) -> Iterator[int]:
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _is_directory(root: int, path: str) -> bool:
+    try:
+        os.close(open_in_root(root, path, _DIRECTORY))
+    except OSError:
+        return False
+    return True
+
+
+def _descend(top: int, path: str) -> int:
+    """The directory `path` below `top`, without links; the hidden parent of something visible is made."""
+    resolve = Resolve.BENEATH | Resolve.NO_SYMLINKS
+    try:
+        return openat2(top, path or ".", _DIRECTORY, 0, resolve)
+    except FileNotFoundError:
+        os.close(make_directories(top, path, 0o755, (0, 0)))
+        return openat2(top, path, _DIRECTORY, 0, resolve)
+
+
+def _clear(directory: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        return
+    except IsADirectoryError:
+        raise ValueError(f"cannot copy a file over the directory {name}") from None
+
+
+def _make_directory(directory: int, name: str) -> None:
+    try:
+        os.mkdir(name, 0o700, dir_fd=directory)
+    except FileExistsError:
+        if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            raise ValueError(f"cannot copy to non-directory: {name}") from None
+
+
+def _make_other(directory: int, name: str, entry: Entry) -> None:
+    info = entry.info
+    kind = stat.S_IFMT(info.st_mode)
+    if kind == stat.S_IFLNK:
+        os.symlink(entry.link, name, dir_fd=directory)
+    elif kind == stat.S_IFREG:
+        with entry.file() as source, _opened(os.open(name, _NEW_FILE, 0o600, dir_fd=directory)) as made:
+            _pour(source.fileno(), made)
+    elif kind == stat.S_IFCHR and info.st_rdev == 0:
+        raise ValueError(f"{name} is a device 0:0, which overlayfs takes for a whiteout")
+    else:
+        os.mknod(name, kind | 0o600, info.st_rdev, dir_fd=directory)
+
+
+def _pour(source: int, made: int) -> None:
+    """Copy a file's content, in the kernel."""
+    try:
+        while os.copy_file_range(source, made, 1 << 30):
+            pass
+    except OSError as error:
+        if error.errno not in _CANNOT_CLONE:
+            raise
+        while os.sendfile(made, source, None, 1 << 30):
+            pass

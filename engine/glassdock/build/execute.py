@@ -1,0 +1,341 @@
+"""Carrying out a plan: step by step, from the cache where that is right, until the target is an image.
+
+Interface:
+- `Execution(tools, request, plan, observer).run()`: the finished target, as a `State`.
+- `Tools`: what the engine lends. `Observer`: who is told what happens. `Runner`: who runs a RUN.
+
+Rules: every step works on a writable layer of its own, which becomes a layer or goes. Whatever ends the build (an
+error, a cancelled request), nothing half-made stays. Layers are hashed, never compressed: that is for push.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from glassdock import trace
+from glassdock.build import sources, users
+from glassdock.build.cache import Cache, Inputs, Looked, Made
+from glassdock.build.copying import Copier, make_directories
+from glassdock.build.ignore import Matcher
+from glassdock.build.instructions import Source
+from glassdock.build.options import BuildOptions
+from glassdock.build.record import StepRecord
+from glassdock.build.rooted import in_roots
+from glassdock.build.sources import Digest, Hidden
+from glassdock.build.state import State
+from glassdock.build.work import CopyWork, DirectoryWork, Plan, RunWork, StagePlan, Step
+from glassdock.containers.step import StepRequest
+from glassdock.errors import BuildError, GlassdockError, StartFailed, from_oserror
+from glassdock.images.model import Image
+from glassdock.images.pack import seal
+from glassdock.images.store import Lease, Store
+from glassdock.oci import digest as digests
+from glassdock.paths import Paths
+from glassdock.unionfs.overlay import Snapshotter
+
+
+class Runner(Protocol):
+    """Who runs a command in a snapshot: `containers.step.Runner`."""
+
+    async def run(self, request: StepRequest) -> int:
+        """Run to the end; returns the exit code."""
+
+
+class Observer(Protocol):
+    """Who is told what happens, on the event loop's thread."""
+
+    def begin(self, source: Source, *, trigger: bool) -> None:
+        """A step begins."""
+
+    def cached(self) -> None:
+        """Its result was there."""
+
+    def running(self, key: str) -> None:
+        """A container runs it."""
+
+    def output(self, stream: int, data: bytes) -> None:
+        """The container wrote something (1 stdout, 2 stderr)."""
+
+    def removed(self, key: str) -> None:
+        """The container is gone."""
+
+    def end(self, image_id: str) -> None:
+        """The step is done; what there is now has this id ("" for nothing)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the engine lends to a build."""
+
+    paths: Paths
+    images: Store
+    snapshots: Snapshotter
+    runner: Runner
+    cache: Cache
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One build: its context (an unpacked folder), what the context hides, its options, the Dockerfile's name."""
+
+    context: Path
+    ignored: Matcher
+    options: BuildOptions
+    dockerfile: str
+
+
+@dataclass(slots=True)
+class Execution:
+    """A build that is under way. `images` are the base images and those that COPY takes from, by name as written."""
+
+    tools: Tools
+    request: Request
+    plan: Plan
+    images: dict[str, Image]
+    observer: Observer
+    lease: Lease
+    records: list[StepRecord] = field(default_factory=list)
+    used: dict[int, list[str]] = field(default_factory=dict)
+    _done: dict[int, State] = field(default_factory=dict)
+
+    async def run(self) -> State:
+        """Build every stage of the plan in order; returns the target's state."""
+        for source in self.plan.arguments:
+            self.observer.begin(source, trigger=False)
+            self.observer.end("")
+        for stage in self.plan.stages:
+            with trace.span("build.stage", stage=stage.name):
+                self._done[stage.index] = await self._stage(stage)
+        return self._done[self.plan.target.index]
+
+    async def _stage(self, stage: StagePlan) -> State:
+        self.observer.begin(stage.source, trigger=False)
+        if isinstance(stage.base, int):
+            state = self._done[stage.base].copy()
+        elif stage.base in self.images:
+            image = self.images[stage.base]
+            await asyncio.to_thread(self.tools.images.ensure, image)
+            state = State.of(image)
+        else:
+            state = State.empty()
+        self.observer.end(state.image_id)
+        for step in stage.steps:
+            self.observer.begin(step.source, trigger=step.trigger)
+            with trace.span("build.step", line=step.source.start, text=step.source.text):
+                await self._step(stage, state, step)
+            self.observer.end(state.image_id)
+        return state
+
+    async def _step(self, stage: StagePlan, state: State, step: Step) -> None:
+        began = time.monotonic()
+        with _located(self.request.dockerfile, step.source):
+            inputs = await self._inputs(stage, state, step)
+            looked = self._look(inputs, state)
+            made = looked.made
+            if made is None:
+                made = await self._make(state, step)
+                made = msgspec.structs.replace(made, created=_now(), duration=time.monotonic() - began)
+                self.tools.cache.keep(inputs, made)
+                state.rebuilt = state.rebuilt or step.work is not None
+            else:
+                self.observer.cached()
+        state.add(step, made)
+        if made.chain_id:
+            self.lease.held.add(made.chain_id)
+        self.used.setdefault(stage.index, []).append(inputs.key)
+        self.records.append(
+            StepRecord(
+                stage.name, step.source.start, step.source.end, step.source.text, step.created_by,
+                looked.made is not None, looked.reason, made.duration, made.diff_id, made.chain_id, made.size,
+            )
+        )  # fmt: skip
+
+    def _look(self, inputs: Inputs, state: State) -> Looked:
+        if self.request.options.no_cache and inputs.kind != "config":
+            return Looked(None, "the cache was turned off")
+        return self.tools.cache.look(inputs, rebuilt_above=state.rebuilt)
+
+    async def _inputs(self, stage: StagePlan, state: State, step: Step) -> Inputs:
+        """What the step's result depends on."""
+        parent = state.chain_id or "scratch"
+        place = "\0".join([*self.request.options.tags[:1], self.request.dockerfile, stage.name, step.source.text])
+        work = step.work
+        if isinstance(work, RunWork):
+            detail = msgspec.json.encode((work.argv, work.cwd, work.network)).decode()
+            return Inputs(parent, "run", place, detail, work.env, work.user)
+        if isinstance(work, DirectoryWork):
+            return Inputs(parent, "directory", place, work.path, user=work.user)
+        if isinstance(work, CopyWork):
+            found = await self._digest(work)
+            written = digests.of(msgspec.json.encode(work.documents))
+            how = (work.destination, work.chown, work.chmod, work.unpack, work.parents, work.link, written)
+            detail = msgspec.json.encode(how).decode()
+            return Inputs(parent, "copy", place, detail, content=found.whole, files=found.files)
+        return Inputs(state.image_id, "config", place, step.created_by)
+
+    async def _digest(self, work: CopyWork) -> Digest:
+        """The digest of what a COPY would copy."""
+        hidden = self._hidden(work)
+
+        def measure(roots: list[int]) -> Digest:
+            items = sources.select(roots[0], work, hidden.ignored)
+            return sources.digest(roots[0], items, hidden, owners=work.origin is not None)
+
+        if work.origin is None:
+            return await asyncio.to_thread(_in_folder, self.request.context, measure)
+        chain = self._chain_of(work)
+        asked = (chain or "", work.sources, work.excludes, work.parents)
+        key = digests.hexdigits(digests.of(msgspec.json.encode(asked)))
+        known = self.tools.cache.digest(key)
+        if known is None:
+            known = await self._in_origin(work, measure)
+            self.tools.cache.keep_digest(key, known)
+        return known
+
+    def _hidden(self, work: CopyWork) -> Hidden:
+        return Hidden(self.request.ignored if work.origin is None else Matcher(()), Matcher(work.excludes))
+
+    def _chain_of(self, work: CopyWork) -> str | None:
+        if isinstance(work.origin, int):
+            return self._done[work.origin].chain_id
+        return self.images[str(work.origin)].chain_id
+
+    async def _in_origin(self, work: CopyWork, look: Callable[[list[int]], Digest]) -> Digest:
+        chain = self._chain_of(work)
+        if isinstance(work.origin, str):
+            await asyncio.to_thread(self.tools.images.ensure, self.images[work.origin])
+        if chain is None:
+            with tempfile.TemporaryDirectory(dir=self.tools.paths.tmp, prefix="empty-") as folder:
+                return _in_folder(Path(folder), look)
+        return await in_roots([self.tools.snapshots.view(chain)], self.tools.paths.tmp, look)
+
+    # Making layers
+
+    async def _make(self, state: State, step: Step) -> Made:
+        work = step.work
+        if isinstance(work, RunWork):
+            return await self._run(state, work, step.source)
+        if isinstance(work, CopyWork):
+            return await self._copy(state, work)
+        if isinstance(work, DirectoryWork):
+            return await self._directory(state, work)
+        return Made("")
+
+    @asynccontextmanager
+    async def _snapshot(self, state: State) -> AsyncIterator[str]:
+        """The key of a writable layer on top of the state; what has not become a layer by the end goes."""
+        key = f"build-{secrets.token_hex(16)}"
+        self.tools.snapshots.prepare(key, state.chain_id)
+        try:
+            yield key
+        finally:
+            await asyncio.to_thread(self.tools.snapshots.remove, key)
+
+    async def _seal(self, state: State, key: str) -> Made:
+        with trace.span("build.seal"):
+            record = await asyncio.to_thread(seal, self.tools.snapshots, key)
+        return Made("", state.chain_with(record.diff_id), record.diff_id, record.size, record.tar_size)
+
+    async def _run(self, state: State, work: RunWork, source: Source) -> Made:
+        async with self._snapshot(state) as key:
+            name = key.removeprefix("build-")
+            self.observer.running(name)
+            mount = self.tools.snapshots.mount_of(key)
+            request = StepRequest(
+                mount, work.argv, self.observer.output, (*work.env, *work.hidden), work.cwd, work.user, work.network
+            )
+            try:
+                code = await self.tools.runner.run(request)
+            except StartFailed as error:
+                where = f"({self.request.dockerfile} line {source.start})"
+                raise BuildError(
+                    f"{error.message} {where}", error.remedy, file=self.request.dockerfile, line=source.start
+                ) from error
+            if code:
+                raise BuildError(
+                    f"The command '{' '.join(work.argv)}' returned a non-zero code: {code}",
+                    f"Look at line {source.start} of {self.request.dockerfile}: {source.text}",
+                    file=self.request.dockerfile,
+                    line=source.start,
+                    code=code,
+                )
+            made = await self._seal(state, key)
+            self.observer.removed(name)
+            return made
+
+    async def _copy(self, state: State, work: CopyWork) -> Made:
+        snapshots, scratch = self.tools.snapshots, self.tools.paths.tmp
+        hidden = self._hidden(work)
+        async with self._snapshot(state) as key:
+            mounts = [snapshots.mount_of(key)]
+            chain = self._chain_of(work) if work.origin is not None else None
+            if chain is not None:
+                mounts.append(snapshots.view(chain))
+            upper = snapshots.upper(key)
+
+            def carry_out(roots: list[int]) -> None:
+                source = roots[1] if chain is not None else os.open(self.request.context, os.O_RDONLY | os.O_DIRECTORY)
+                # --link writes beside the layers below, not through them: their links do not matter.
+                target = os.open(upper, os.O_RDONLY | os.O_DIRECTORY) if work.link else roots[0]
+                try:
+                    with trace.span("build.copy", destination=work.destination):
+                        Copier(source, target, work, hidden, scratch, names=roots[0]).run()
+                finally:
+                    for opened in {source, target} - set(roots):
+                        os.close(opened)
+
+            await in_roots(mounts, scratch, carry_out)
+            return await self._seal(state, key)
+
+    async def _directory(self, state: State, work: DirectoryWork) -> Made:
+        async with self._snapshot(state) as key:
+
+            def carry_out(roots: list[int]) -> None:
+                owner = users.owner(roots[0], work.user) if work.user else (0, 0)
+                os.close(make_directories(roots[0], work.path, 0o755, owner))
+
+            await in_roots([self.tools.snapshots.mount_of(key)], self.tools.paths.tmp, carry_out)
+            if not any(os.scandir(self.tools.snapshots.upper(key))):
+                return Made("")  # it was there: no layer
+            return await self._seal(state, key)
+
+
+@contextmanager
+def _located(name: str, source: Source) -> Iterator[None]:
+    """Give what goes wrong in a step its file and line."""
+    try:
+        yield
+    except BuildError:
+        raise
+    except ValueError as error:
+        raise BuildError(f"{error} ({name} line {source.start})", file=name, line=source.start) from error
+    except OSError as error:
+        known = from_oserror(error, f"{source.keyword} ({name} line {source.start})")
+        if type(known) is not GlassdockError:
+            raise known from error
+        message = f"{source.keyword} failed: {error.strerror}: {error.filename} ({name} line {source.start})"
+        raise BuildError(message, file=name, line=source.start) from error
+
+
+def _in_folder(folder: Path, look: Callable[[list[int]], Digest]) -> Digest:
+    root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return look([root])
+    finally:
+        os.close(root)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,101 @@
+"""What a build was asked for: the options of the classic endpoint as one value.
+
+Interface:
+- `BuildOptions`: every option that is carried out.
+- `BuildOptions.from_query(query)`: from the endpoint's query; raises NotSupported or InvalidParameter by option.
+
+Rules: an option that would change the result and is not carried out is refused, never dropped. Options that only say
+when the classic builder removes its intermediate containers (`rm`, `forcerm`) have no meaning here: none are left.
+Source: https://docs.docker.com/reference/api/engine/version/v1.47/#tag/Image/operation/ImageBuild
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from glassdock.errors import InvalidParameter, NotSupported
+
+# What a client sends for "not given", by the option's form.
+_NOTHING = ("", "0", "false", "False", "null", "[]", "{}", "default")
+_REFUSED = {
+    "remote": ("a build from a URL", "Fetch it, and build the folder."),
+    "squash": ("--squash", "Build in stages, and COPY --from the result."),
+    "cachefrom": ("--cache-from", "The builder's own cache is used."),
+    "outputs": ("--output", "Build an image, and copy out of a container of it."),
+    "extrahosts": ("--add-host", "Write the name in the Dockerfile's RUN."),
+    "isolation": ("--isolation", "It is for Windows."),
+    "securityopt": ("--security-opt", "Steps run with the default profile."),
+    "ulimits": ("--ulimit", "Set the limit in RUN with ulimit."),
+    "memory": ("--memory", "Limit the container, not the build."),
+    "memswap": ("--memory-swap", "Limit the container, not the build."),
+    "cpushares": ("--cpu-shares", "Limit the container, not the build."),
+    "cpusetcpus": ("--cpuset-cpus", "Limit the container, not the build."),
+    "cpusetmems": ("--cpuset-mems", "Limit the container, not the build."),
+    "cpuperiod": ("--cpu-period", "Limit the container, not the build."),
+    "cpuquota": ("--cpu-quota", "Limit the container, not the build."),
+    "cgroupparent": ("--cgroup-parent", "Steps run in the engine's own cgroup."),
+    "shmsize": ("--shm-size", "Steps have Docker's default of 64 MiB."),
+    "session": ("a BuildKit session", "Set DOCKER_BUILDKIT=0."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """The options of one build. A build argument of None was named without a value."""
+
+    dockerfile: str = "Dockerfile"
+    tags: tuple[str, ...] = ()
+    build_args: Mapping[str, str | None] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
+    network: str = "bridge"
+    platform: str = ""
+    no_cache: bool = False
+    pull: bool = False
+    quiet: bool = False
+    credentials: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_query(cls, query: Mapping[str, Any], credentials: Mapping[str, Any] | None = None) -> BuildOptions:
+        """Read the query of POST /build; a value of `t` may be a list where it is repeated."""
+        if str(query.get("version", "1")) == "2":
+            raise NotSupported("this engine has no BuildKit", "Set DOCKER_BUILDKIT=0: the classic endpoint builds.")
+        for name, (shown, remedy) in _REFUSED.items():
+            if str(query.get(name, "")) not in _NOTHING:
+                raise NotSupported(f"{shown} is not supported by this builder yet", remedy)
+        tags = query.get("t", ())
+        network = str(query.get("networkmode") or "default")
+        return cls(
+            dockerfile=str(query.get("dockerfile") or "Dockerfile"),
+            tags=tuple(tag for tag in ((tags,) if isinstance(tags, str) else tags) if tag),
+            build_args=_mapping("buildargs", query),
+            labels={name: value or "" for name, value in _mapping("labels", query).items()},
+            target=str(query.get("target") or ""),
+            network="bridge" if network == "default" else network,
+            platform=str(query.get("platform") or ""),
+            no_cache=_true(query.get("nocache")),
+            pull=_true(query.get("pull")),
+            quiet=_true(query.get("q")),
+            credentials=credentials or {},
+        )
+
+
+def _mapping(name: str, query: Mapping[str, Any]) -> dict[str, str | None]:
+    text = query.get(name) or "{}"
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidParameter(f"{name} is not JSON: {error}") from error
+    if value is None:
+        return {}
+    good = isinstance(value, dict) and all(isinstance(item, str | None) for item in value.values())
+    if not good:
+        raise InvalidParameter(f"{name} must be a JSON object of strings")
+    return dict(value)
+
+
+def _true(value: object) -> bool:
+    return str(value or "").lower() not in ("", "0", "no", "false", "none")
