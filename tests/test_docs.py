@@ -34,7 +34,7 @@ def test_the_map_and_the_linter_agree_on_the_layers() -> None:
     def layers(lines: list[str]) -> list[set[str]]:
         return [set(re.findall(r"[a-z]+", line.strip().split("  ")[0])) for line in lines]
 
-    drawn = re.search(r"## Layers\n.*?\n((?: {4}.*\n)+)", (ROOT / "engine/README.md").read_text(), re.DOTALL)
+    drawn = re.search(r"## Layers\n(?:.*\n)*?((?: {4}.*\n)+)", (ROOT / "engine/README.md").read_text())
     listed = re.search(r"^layers = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL)
     assert drawn
     assert listed

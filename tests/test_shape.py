@@ -36,6 +36,9 @@ HEAVY = (
     *("glassdock.images", "glassdock.build", "glassdock.engine"),
 )
 
+# Here the interface is a table elsewhere: of routes, of commands, of system calls.
+TABLES = ("engine/glassdock/daemon/", "engine/glassdock/cli/", "engine/glassdock/linux/")
+
 SOURCES = modules("engine/", "kernelext/")
 EVERYTHING = modules("engine/", "kernelext/", "tests/")
 
@@ -64,8 +67,10 @@ def test_a_module_says_what_it_is(path: Path) -> None:
     first = text.split("\n\n")[0].rstrip()
     assert first.endswith((".", "?")), f"the first paragraph is a sentence: {first!r}"
     if path in SOURCES and any(not function.name.startswith("_") for function in _functions(tree)):
-        assert re.search(r"^Interface:", text, re.MULTILINE), "the docstring lists the interface"
-        assert re.search(r"^(Rules|Source|Sources)\b", text, re.MULTILINE), "the docstring gives rules or the source"
+        sections = set(re.findall(r"^(Interface|Rules|Sources?)\b", text, re.MULTILINE))
+        assert sections, "the docstring gives the interface, the rules or the source"
+        if not name(path).startswith(TABLES):
+            assert "Interface" in sections, "the docstring lists the interface"
 
 
 @pytest.mark.parametrize("path", EVERYTHING, ids=name)

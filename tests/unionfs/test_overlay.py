@@ -103,6 +103,20 @@ def test_a_writable_layer_knows_its_chain(snapshots: Snapshotter) -> None:
         snapshots.prepare("one", low)
 
 
+def test_layers_made_ahead_are_like_others(snapshots: Snapshotter, root: Path) -> None:
+    (chain,) = stack(snapshots, {"a": "1"})
+    snapshots.warm(2)
+    for key in ("one", "two", "three"):
+        assert snapshots.prepare(key, chain) == snapshots.mount_of(key)
+        assert os.listdir(snapshots.upper(key)) == []
+    with pytest.raises(Conflict):
+        snapshots.prepare("one", chain)
+    snapshots.warm(1)
+    snapshots.repair(["one"], [])
+    assert os.listdir(root / "layers/tmp") == []
+    snapshots.prepare("two", chain)
+
+
 @pytest.mark.parametrize("key", ["", "..", "a/b", "../../etc", ".hidden", "x" * 200])
 def test_a_key_cannot_be_a_path(snapshots: Snapshotter, key: str) -> None:
     with pytest.raises(InvalidParameter):
