@@ -4,7 +4,7 @@
 - `mount.py`: mount namespaces' contents: the classic calls and those on descriptors (fsopen, open_tree, move_mount ...).
 - `openat2.py`: opening paths that somebody hostile wrote.
 - `clone.py`: clone3, setns, unshare, pidfds.
-- `prctl.py`, `capset.py`, `seccomp.py`, `bpf.py`, `files.py`: one concept each.
+- `prctl.py`, `capset.py`, `seccomp.py`, `bpf.py`, `process.py`: one concept each.
 
 Rules: a wrapper makes one system call and raises OSError; flags are IntFlags; nobody outside imports ctypes.
 """

@@ -28,7 +28,7 @@ class Box(_Value):
     width: int = 0
 
 
-class User(_Value, rename={"additional_gids": "additionalGids"}):
+class User(_Value):
     """Who the process is; `umask` None leaves the engine's 022."""
 
     uid: int = 0
@@ -100,11 +100,11 @@ class Root(_Value):
     readonly: bool = False
 
 
-class IDMapping(_Value, rename={"container_id": "containerID", "host_id": "hostID"}):
+class IDMapping(_Value):
     """A range of user or group ids."""
 
-    container_id: int
-    host_id: int
+    container_id: int = msgspec.field(name="containerID")
+    host_id: int = msgspec.field(name="hostID")
     size: int
 
 
@@ -168,7 +168,7 @@ class DeviceRule(_Value):
     access: str = "rwm"
 
 
-class Memory(_Value, rename={"disable_oom_killer": "disableOOMKiller"}):
+class Memory(_Value):
     """Bytes; -1 is unlimited. `swap` is memory and swap together. `swappiness` is a percentage."""
 
     limit: int | None = None
@@ -177,7 +177,7 @@ class Memory(_Value, rename={"disable_oom_killer": "disableOOMKiller"}):
     kernel: int | None = None
     kernel_tcp: int | None = msgspec.field(name="kernelTCP", default=None)
     swappiness: int | None = None
-    disable_oom_killer: bool = False
+    disable_oom_killer: bool = msgspec.field(name="disableOOMKiller", default=False)
     use_hierarchy: bool = False
     check_before_update: bool = False
 
@@ -238,14 +238,14 @@ class HugepageLimit(_Value):
     limit: int
 
 
-class Resources(_Value, rename={"block_io": "blockIO"}):
+class Resources(_Value):
     """What the cgroup allows; `unified` are files of cgroup v2 by name."""
 
     devices: tuple[DeviceRule, ...] = ()
     memory: Memory | None = None
     cpu: CPU | None = None
     pids: Pids | None = None
-    block_io: BlockIO | None = None
+    block_io: BlockIO | None = msgspec.field(name="blockIO", default=None)
     hugepage_limits: tuple[HugepageLimit, ...] = ()
     unified: dict[str, str] = {}
 

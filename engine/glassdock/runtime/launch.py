@@ -2,30 +2,45 @@
 
 Interface:
 - `Launcher.start(paths)`, `.launch(request, netns=..., attach=...)`, `.close()`.
-- `Process`: `.pid`, `.spans`, `wait()`, `signal()`, `attach()`, `resize()`.
+- `Process`: `.pid`, `.spans`, `wait()`, `signal()`, `attach()`, `resize()`, `detach()`.
 - `reconnect(run_dir)`: after a daemon's restart, the `Process`, or the `ExitStatus` if it has ended.
 
-Rules: nothing here forks. A launch that fails has left nothing behind when it raises.
+Rules: nothing here forks but the start of the launcher itself. A launch that fails has left nothing behind when it
+raises. A launcher that died is started again by the next launch. A shim that was killed is cleared up after.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
 import socket
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
-from glassdock.oci.runtime import Spec
-from glassdock.paths import Paths
+from glassdock import trace
+from glassdock.errors import Conflict, NotFound, StartFailed, Unavailable
+from glassdock.linux.mount import AT_FDCWD, MountAttr, OpenTree, mount_setattr, open_tree
+from glassdock.oci.runtime import Linux, Spec
+from glassdock.paths import Paths, atomic_write
+from glassdock.runtime import capabilities, cgroups, defaults, messages, plan, seccomp
+from glassdock.runtime.messages import AnyMessage, Exited, ExitStatus, Failed, Order, Refused, Started, Task
+from glassdock.runtime.shim import ShimRecord, short_path
 from glassdock.trace import Span
 from glassdock.unionfs.mounts import Mount
+
+READY = 3
 
 
 class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a launch needs, as values; descriptors are passed beside it.
 
+    `run_dir` exists, is empty and is the container's own: the root is mounted over it in the child's namespace.
     `user` is Docker's `name|uid[:group|gid]`, looked up in the container's own /etc/passwd and /etc/group; empty
     means the numbers in `spec.process.user`. `groups` are added ones, by name or number. HOME is set from the entry
     where the environment has none. `log_path` is the json-file, "" for none. A terminal is `spec.process.terminal`.
@@ -53,61 +68,298 @@ class Attach:
     stderr: bool = True
 
 
-class ExitStatus(msgspec.Struct, frozen=True):
-    """How it ended: 128+n by signal n; times are wall-clock nanoseconds."""
-
-    code: int
-    oom_killed: bool
-    finished_at_ns: int
-    started_at_ns: int = 0
-    error: str = ""
-
-
 @dataclass(slots=True)
 class Process:
-    """A container's first process, seen from the daemon."""
+    """A container's first process, seen from the daemon. Times are wall-clock nanoseconds."""
 
-    id: str
     run_dir: Path
     pid: int
     started_at_ns: int
     spans: list[Span] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    _end: asyncio.Task[ExitStatus] | None = None
 
     async def wait(self) -> ExitStatus:
-        """Until it has ended and its output is written."""
-        raise NotImplementedError
+        """Until it has ended and its output is in the log; as often as one likes."""
+        assert self._end is not None
+        return await asyncio.shield(self._end)
 
     async def signal(self, number: int) -> None:
-        """Send a signal to the first process."""
-        raise NotImplementedError
+        """Send a signal to the first process; raises Conflict when it has ended."""
+        await _ask(self.run_dir, messages.Signal(number))
 
     async def attach(self, *, stdin: bool, stdout: bool, stderr: bool) -> socket.socket:
-        """A non-blocking stream socket: out comes what the process writes from now on (framed unless a terminal)."""
-        raise NotImplementedError
+        """A non-blocking stream socket: out comes what the process writes from now on (framed unless a terminal).
+
+        The shim closes it when the process has ended and all is written. Raises Conflict when it has ended.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            try:
+                request = messages.Attach(stdin, stdout, stderr)
+                await _ask(self.run_dir, request, (theirs.fileno(),))
+            except BaseException:
+                ours.close()
+                raise
+        ours.setblocking(False)
+        return ours
 
     async def resize(self, height: int, width: int) -> None:
-        """Set the terminal's size in characters."""
-        raise NotImplementedError
+        """Set the terminal's size in characters; raises Conflict where there is none."""
+        await _ask(self.run_dir, messages.Resize(height, width))
+
+    def detach(self) -> None:
+        """Stop watching; the container goes on."""
+        if self._end:
+            self._end.cancel()
 
 
 class Launcher:
     """The connection to the launcher process."""
 
+    def __init__(self, paths: Paths, ready: int) -> None:
+        self._parent = defaults.cgroup_parent(paths)
+        self._ready = ready
+        self._starting = asyncio.Lock()
+        self._socket: socket.socket | None = None
+        self._process: asyncio.subprocess.Process | None = None
+
     @classmethod
-    async def start(cls, paths: Paths) -> Launcher:
-        """Start the launcher process; also clears what a killed one left."""
-        raise NotImplementedError
+    async def start(cls, paths: Paths, *, ready: int = READY) -> Launcher:
+        """Start the launcher process; also clears what a killed one left. `ready`: shims kept in reserve."""
+        made = cls(paths, ready)
+        await made._start()
+        profile = seccomp.default_profile(capabilities.DEFAULT)
+        with contextlib.suppress(Exception):  # where libseccomp is missing, the launch that needs it says so
+            await asyncio.to_thread(seccomp.compile, profile)
+        return made
+
+    @property
+    def pid(self) -> int:
+        """The launcher process' number."""
+        return self._process.pid if self._process else 0
 
     async def close(self) -> None:
         """End the launcher process; containers and their shims live on."""
-        raise NotImplementedError
+        if self._socket:
+            self._socket.close()
+            self._socket = None
+        if self._process:
+            await self._process.wait()
+            self._process = None
 
     async def launch(self, request: LaunchRequest, *, netns: int | None, attach: Sequence[Attach] = ()) -> Process:
-        """Start a container. Raises InvalidParameter, StartFailed, CommandNotFound, CommandNotExecutable."""
-        raise NotImplementedError
+        """Start a container. `netns` stays the caller's; the descriptors in `attach` are closed here in any case.
+
+        Raises InvalidParameter, StartFailed, CommandNotFound, CommandNotExecutable; nothing is left then.
+        """
+        try:
+            with trace.span("runtime.plan"):
+                order, task, warnings = _prepare(request, netns, attach)
+            with trace.span("runtime.launch", id=request.id[:12]):
+                control = await self._send(order, task, netns, attach)
+                answer = await _receive(control)
+        finally:
+            for client in attach:
+                os.close(client.fd)
+        match answer:
+            case Started():
+                made = Process(
+                    Path(request.run_dir), answer.pid, answer.started_at_ns, answer.spans, warnings + answer.warnings
+                )
+                made._end = asyncio.create_task(_watch(control, made.run_dir))
+                return made
+            case Failed(failure=failure, spans=spans):
+                control.close()
+                trace.adopt(spans)
+                raise failure.error()
+        control.close()
+        await asyncio.to_thread(_bury, Path(request.run_dir), record=False)
+        raise StartFailed("the container's shim died while starting it", "Try again; `glassdock doctor` tells more.")
+
+    async def _send(
+        self, order: Order, task: Task, netns: int | None, attach: Sequence[Attach]
+    ) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        memory = messages.pack_task(task)
+        try:
+            descriptors = [memory, theirs.fileno(), *([netns] if netns is not None else [])]
+            descriptors += [client.fd for client in attach]
+            for attempt in (1, 2):
+                try:
+                    if self._socket is None:
+                        raise BrokenPipeError
+                    messages.send(self._socket, order, descriptors)
+                    break
+                except (BrokenPipeError, ConnectionError):
+                    if attempt == 2:
+                        raise Unavailable("the launcher does not answer") from None
+                    await self._start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(memory)
+        return ours
+
+    async def _start(self) -> None:
+        """Start the process, once, also where several launches find it dead at the same time."""
+        seen = self._socket
+        async with self._starting:
+            if self._socket is not seen:
+                return
+            if self._process:
+                assert self._socket is not None
+                self._socket.close()
+                await self._process.wait()
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs, _unwritable(sys.executable) as program:
+                # The name it is called by finds the virtual environment; the file that is executed is the copy.
+                arguments = (sys.executable, "-m", "glassdock.runtime.launcher", str(theirs.fileno()), self._parent)
+                self._process = await asyncio.create_subprocess_exec(
+                    *arguments,
+                    str(self._ready),
+                    executable=program,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    cwd="/",
+                )
+            self._socket = ours
 
 
 async def reconnect(run_dir: Path) -> Process | ExitStatus:
-    """The process whose shim lives in `run_dir`, or how it ended; clears what a killed shim left."""
-    raise NotImplementedError
+    """The process whose shim lives in `run_dir`, or how it ended; clears what a killed shim left.
+
+    Raises NotFound where no container was ever started there.
+    """
+    if (run_dir / "exit.json").exists():
+        return msgspec.json.decode((run_dir / "exit.json").read_bytes(), type=ExitStatus)
+    if not (run_dir / "shim.json").exists():
+        raise NotFound(f"no container was started in {run_dir}")
+    try:
+        connection = _connect(run_dir)
+        messages.send(connection, messages.Watch())
+        answer = await _receive(connection)
+    except OSError:
+        return await asyncio.to_thread(_bury, run_dir)
+    if isinstance(answer, Started):
+        found = Process(run_dir, answer.pid, answer.started_at_ns)
+        found._end = asyncio.create_task(_watch(connection, run_dir))
+        return found
+    connection.close()
+    return await asyncio.to_thread(_bury, run_dir)
+
+
+def _prepare(request: LaunchRequest, netns: int | None, attach: Sequence[Attach]) -> tuple[Order, Task, list[str]]:
+    spec = request.spec
+    linux = spec.linux or Linux()
+    if linux.resources:
+        cgroups.check(linux.resources)
+    if not Path(request.run_dir).is_dir():
+        raise NotFound(f"{request.run_dir}: the run folder does not exist")
+    made = plan.make(
+        spec,
+        request.root,
+        request.run_dir,
+        user=request.user,
+        groups=request.groups,
+        netns=netns is not None,
+        layout=cgroups.layout(),
+    )
+    task = Task(
+        id=request.id,
+        run_dir=request.run_dir,
+        plan=made,
+        cgroup=linux.cgroups_path,
+        resources=linux.resources,
+        log_path=request.log_path,
+        stdin=request.stdin,
+        stdin_once=request.stdin_once,
+        terminal=bool(spec.process and spec.process.terminal),
+        attaches=tuple((client.stdin, client.stdout, client.stderr) for client in attach),
+        netns=netns is not None,
+        syscalls=request.syscalls,
+    )
+    order = Order(request.id, made.namespaces, os.path.dirname(linux.cgroups_path))
+    return order, task, plan.missing_capabilities(spec)
+
+
+async def _receive(connection: socket.socket) -> AnyMessage | None:
+    """One message; None where the other side is gone."""
+    try:
+        data = await asyncio.get_running_loop().sock_recv(connection, messages.LARGEST)
+    except ConnectionError:
+        return None
+    return messages.decode(data) if data else None
+
+
+async def _watch(connection: socket.socket, run_dir: Path) -> ExitStatus:
+    with connection:
+        answer = await _receive(connection)
+    if isinstance(answer, Exited):
+        return answer.status
+    return await asyncio.to_thread(_bury, run_dir)
+
+
+async def _ask(run_dir: Path, request: AnyMessage, descriptors: tuple[int, ...] = ()) -> None:
+    """Say something to the shim and wait for its answer; raises Conflict where it refuses or is gone."""
+    try:
+        connection = _connect(run_dir)
+    except OSError:
+        raise Conflict("the container is not running") from None
+    with connection:
+        messages.send(connection, request, descriptors)
+        answer = await _receive(connection)
+    if isinstance(answer, Refused):
+        raise Conflict(answer.message)
+    if answer is None:
+        raise Conflict("the container is not running")
+
+
+def _connect(run_dir: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        with short_path(run_dir) as short:
+            connection.connect(f"{short}/shim.sock")
+    except BaseException:
+        connection.close()
+        raise
+    connection.setblocking(False)
+    return connection
+
+
+def _bury(run_dir: Path, *, record: bool = True) -> ExitStatus:
+    """Clear up after a shim that was killed: its child died with it (PDEATHSIG), the rest is in the cgroup."""
+    exit_file, record_file = run_dir / "exit.json", run_dir / "shim.json"
+    if exit_file.exists():
+        return msgspec.json.decode(exit_file.read_bytes(), type=ExitStatus)
+    started, error = 0, "the container's shim was killed"
+    if record_file.exists():
+        found = msgspec.json.decode(record_file.read_bytes(), type=ShimRecord)
+        started = found.started_at_ns
+        if found.cgroup:
+            cgroups.open_cgroup(found.cgroup).remove()
+    status = ExitStatus(137, False, time.time_ns(), started, error)
+    for name in ("shim.sock", *(() if record else ("shim.json",))):
+        (run_dir / name).unlink(missing_ok=True)
+    if record:
+        atomic_write(exit_file, msgspec.json.encode(status), sync=False)
+    return status
+
+
+@contextlib.contextmanager
+def _unwritable(program: str):  # type: ignore[no-untyped-def]
+    """A path of a read-only mount of the program, so that nobody can write to it through /proc/PID/exe (2019-5736)."""
+    try:
+        tree = open_tree(AT_FDCWD, os.path.realpath(program), OpenTree.CLONE)
+        mount_setattr(tree, add=MountAttr.RDONLY)
+    except OSError:
+        yield program  # not root, or Linux before 5.12
+        return
+    try:
+        yield f"/proc/{os.getpid()}/fd/{tree}"
+    finally:
+        os.close(tree)

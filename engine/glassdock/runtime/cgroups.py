@@ -1,0 +1,263 @@
+"""Control groups: how much of the machine a set of processes may use. This file is the same for v1 and v2.
+
+Interface:
+- `layout()`: what is mounted on this machine: v1, v2 or both (hybrid).
+- `open_cgroup(path, layout)` → a `Cgroup`: create, apply limits, join, stats, freeze, kill, remove, rename.
+- `check(resources)`: refuses limits that make no sense, before anything starts, in Docker's words.
+- `clear(parent, prefix)`: removes empty groups that a killed launcher left.
+
+Rules: `remove` never leaves a member behind: it kills what is inside first. A limit that this kernel has no file for is
+a warning; a limit that the kernel refuses is an error.
+
+Sources: cgroups(7), https://docs.kernel.org/admin-guide/cgroup-v2.html, .../cgroup-v1/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import os
+import re
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from glassdock.errors import InvalidParameter, NotSupported, StartFailed
+from glassdock.oci.runtime import Resources
+from glassdock.runtime.stage import reason
+
+_LIST = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
+_SMALLEST_MEMORY = 6 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the hierarchies are. `v1` maps a folder's name (`memory`, `cpu,cpuacct`) to (folder, controllers)."""
+
+    v1: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
+    unified: str = ""
+
+    @property
+    def version(self) -> str:
+        """`v1`, `v2`, `hybrid` (v1, and a v2 beside it without controllers of interest) or `none`."""
+        if self.v1:
+            return "hybrid" if self.unified else "v1"
+        return "v2" if self.unified else "none"
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """What a group uses now: bytes, nanoseconds, counts. A limit of -1 is none."""
+
+    memory: int = 0
+    memory_peak: int = 0
+    memory_limit: int = -1
+    memory_details: dict[str, int] = {}
+    cpu_total: int = 0
+    cpu_user: int = 0
+    cpu_system: int = 0
+    cpu_periods: int = 0
+    cpu_throttled_periods: int = 0
+    cpu_throttled_time: int = 0
+    pids: int = 0
+    pids_limit: int = -1
+    io: tuple[tuple[int, int, str, int], ...] = ()
+
+
+class Cgroup(Protocol):
+    """One group: a folder (v2), or one of the same path in each hierarchy (v1)."""
+
+    path: str
+
+    def create(self) -> None: ...
+    def exists(self) -> bool: ...
+    def apply(self, resources: Resources) -> list[str]: ...
+    def join(self, pid: int) -> None: ...
+    def descriptor(self) -> int: ...
+    def rename(self, path: str) -> None: ...
+    def views(self) -> tuple[tuple[str, str], ...]: ...
+    def pids(self) -> list[int]: ...
+    def stats(self) -> Stats: ...
+    def oom_kills(self) -> int: ...
+    def freeze(self, frozen: bool) -> None: ...
+    def kill(self) -> None: ...
+    def remove(self) -> None: ...
+
+
+def parse_mountinfo(text: str) -> Layout:
+    """The layout that the text of /proc/self/mountinfo describes (proc_pid_mountinfo(5))."""
+    v1: dict[str, tuple[str, tuple[str, ...]]] = {}
+    unified = ""
+    for line in text.splitlines():
+        fields, _, rest = line.partition(" - ")
+        kind, _, options = rest.split(" ", 2)
+        where = fields.split(" ")[4]
+        if kind == "cgroup2" and (not unified or where.startswith("/sys/fs/cgroup")):
+            unified = where
+        elif kind == "cgroup":
+            words = options.split(",")
+            named = [word for word in words if word.startswith("name=")]
+            known = [word for word in words if word in _CONTROLLERS]
+            v1.setdefault(os.path.basename(where), (where, tuple(known or named)))
+    return Layout(tuple((name, *found) for name, found in sorted(v1.items())), unified)
+
+
+_CONTROLLERS = frozenset(
+    "cpu cpuacct cpuset memory devices freezer blkio pids hugetlb net_cls net_prio perf_event rdma misc".split()
+)
+
+
+@functools.cache
+def layout() -> Layout:
+    """The layout of this machine, read once."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        return parse_mountinfo(file.read())
+
+
+def open_cgroup(path: str, found: Layout | None = None) -> Cgroup:
+    """The group at `path`, which need not exist. Raises InvalidParameter, or NotSupported where nothing is mounted."""
+    # Imported here: each version's file needs this one.
+    from glassdock.runtime.cgroups_v1 import CgroupV1
+    from glassdock.runtime.cgroups_v2 import CgroupV2
+
+    checked = check_path(path)
+    found = found or layout()
+    if found.version == "none":
+        raise NotSupported("no cgroup hierarchy is mounted", "Mount one: mount -t cgroup2 none /sys/fs/cgroup")
+    return CgroupV1(checked, found) if found.v1 else CgroupV2(checked, found)
+
+
+def check_path(path: str) -> str:
+    """An absolute, plain path; raises InvalidParameter."""
+    parts = path.strip("/").split("/")
+    if not path.startswith("/") or any(part in ("", ".", "..") for part in parts) or "\0" in path:
+        raise InvalidParameter(f"cgroup path {path!r} must be absolute and plain")
+    return path.rstrip("/")
+
+
+def clear(parent: str, prefix: str) -> None:
+    """Remove the groups under `parent` whose name begins with `prefix` and that no process is in."""
+    found = layout()
+    tops = [folder for _, folder, _ in found.v1] if found.v1 else [found.unified] if found.unified else []
+    for top in tops:
+        folder = top + parent
+        try:
+            names = os.listdir(folder)
+        except FileNotFoundError:
+            continue
+        for name in names:
+            if name.startswith(prefix):
+                with contextlib.suppress(OSError):  # EBUSY: another launcher's, alive
+                    os.rmdir(f"{folder}/{name}")
+
+
+def check(resources: Resources) -> None:
+    """Raise InvalidParameter for limits that contradict each other or that no kernel takes."""
+    _check_memory(resources)
+    cpu, pids, block = resources.cpu, resources.pids, resources.block_io
+    if cpu:
+        if cpu.period and not 1000 <= cpu.period <= 1_000_000:
+            raise InvalidParameter(
+                "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
+            )
+        if cpu.quota and 0 < cpu.quota < 1000:
+            raise InvalidParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+        if cpu.shares is not None and cpu.shares < 0:
+            raise InvalidParameter(f"invalid CPU shares {cpu.shares}: must be 2 to 262144")
+        for name, value in (("cpus", cpu.cpus), ("mems", cpu.mems)):
+            if value and not _LIST.fullmatch(value):
+                raise InvalidParameter(f"Invalid value {value} for cpuset {name}")
+    if pids and pids.limit > 4_194_304:
+        raise InvalidParameter(f"invalid PID limit {pids.limit}: the kernel has 4194304")
+    if block and block.weight and not 10 <= block.weight <= 1000:
+        raise InvalidParameter("Range of blkio weight is from 10 to 1000")
+    for name in resources.unified:
+        if "/" in name or name.startswith(".") or "." not in name:
+            raise InvalidParameter(f"invalid cgroup file {name!r}")
+
+
+def _check_memory(resources: Resources) -> None:
+    memory = resources.memory
+    if memory is None:
+        return
+    limit, swap, reservation = memory.limit or 0, memory.swap or 0, memory.reservation or 0
+    if 0 < limit < _SMALLEST_MEMORY:
+        raise InvalidParameter("Minimum memory limit allowed is 6MB")
+    if swap > 0 and limit <= 0:
+        raise InvalidParameter("You should always set the Memory limit when using Memoryswap limit, see usage")
+    if 0 < swap < limit:
+        raise InvalidParameter("Minimum memoryswap limit should be larger than memory limit, see usage")
+    if 0 < limit < reservation:
+        raise InvalidParameter("Minimum memory limit can not be less than memory reservation limit, see usage")
+    if memory.swappiness is not None and not -1 <= memory.swappiness <= 100:
+        raise InvalidParameter(f"Invalid value: {memory.swappiness}, valid memory swappiness range is 0-100")
+
+
+def write(folder: str, name: str, value: str | int) -> None:
+    """Write one value into a control file; raises OSError."""
+    file = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(file, str(value).encode())
+    finally:
+        os.close(file)
+
+
+def set_limit(folder: str, name: str, value: str | int, warnings: list[str]) -> None:
+    """Write a limit; a file that this kernel lacks becomes a warning, a refusal raises StartFailed."""
+    try:
+        write(folder, name, value)
+    except FileNotFoundError:
+        warnings.append(f"this kernel has no {name}; the limit was discarded")
+    except OSError as error:
+        raise StartFailed(f"failed to write {value!r} to {name}: {reason(error)}", errno=error.errno or 0) from error
+
+
+def read(folder: str, name: str) -> str:
+    """The text of a control file, "" where this kernel lacks it."""
+    try:
+        with open(f"{folder}/{name}", encoding="ascii") as file:
+            return file.read().strip()
+    except (FileNotFoundError, OSError):
+        return ""
+
+
+def read_number(folder: str, name: str, default: int = 0) -> int:
+    """The number in a control file; `max` and what is absent are the default."""
+    text = read(folder, name)
+    return int(text) if text.lstrip("-").isdigit() else default
+
+
+def read_table(folder: str, name: str) -> dict[str, int]:
+    """A file of `key value` lines."""
+    rows = (line.split() for line in read(folder, name).splitlines())
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
+
+
+def remove_tree(folder: str, deadline: float) -> None:
+    """rmdir the group's folder and those inside, deepest first; waits for the kernel to let go of dead members."""
+    try:
+        inner = [entry.path for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return
+    for path in inner:
+        remove_tree(path, deadline)
+    while True:
+        try:
+            os.rmdir(folder)
+            return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.002)
+
+
+def members(folder: str) -> list[int]:
+    """The processes in the group and in those inside it."""
+    found: list[int] = []
+    for path, _, _ in os.walk(folder):
+        found += [int(line) for line in read(path, "cgroup.procs").split()]
+    return found

@@ -1,0 +1,197 @@
+"""The shim's hand on the child: cloned into its namespaces and cgroup, told its task, watched until it executes.
+
+Interface:
+- `Child.make(namespaces, cgroup)`: clone, join the cgroup; the child then waits. It can be made ahead of a launch.
+- `.start(task, memory, ...)`: hand the task over; returns the child's `Report`, raises StartFailed.
+- `.kill()`: end it and reap it.
+- `open_sources(plan)`: what the steps need from the machine, as descriptors.
+
+Rules: one who makes a child kills it or starts it. Spans of the making carry `prepared`.
+
+Sources: clone3(2), unix(7), open_tree(2).
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import functools
+import os
+import signal
+import socket
+import stat
+import time
+from dataclasses import dataclass, field
+
+from glassdock import trace
+from glassdock.errors import StartFailed
+from glassdock.linux import clone, prctl
+from glassdock.linux.mount import AT_FDCWD, OpenTree, open_tree
+from glassdock.runtime import init, messages, namespaces
+from glassdock.runtime.cgroups import Cgroup
+from glassdock.runtime.messages import Failure, Report, Task
+from glassdock.runtime.plan import Plan
+from glassdock.runtime.stage import attempt, reason
+from glassdock.runtime.terminal import TERMINAL_MESSAGE
+
+
+@dataclass(slots=True)
+class Child:
+    """A process in its own namespaces and cgroup that waits for a task."""
+
+    pid: int
+    pidfd: int
+    channel: socket.socket
+    cgroup: Cgroup | None
+    kinds: tuple[str, ...]
+    terminal: int = -1
+    spans: list[trace.Span] = field(default_factory=list)
+
+    @classmethod
+    def make(cls, kinds: tuple[str, ...], cgroup: Cgroup | None) -> Child:
+        """Clone, and put the child into the cgroup, which exists. Raises StartFailed; nothing is left then."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        inside = cgroup.descriptor() if cgroup else -1
+        try:
+            with trace.span("runtime.clone", namespaces=" ".join(kinds)), attempt("clone"):
+                pid, pidfd = clone.clone3(namespaces.flags(kinds), cgroup=inside)
+                if pid == 0:
+                    init.run(theirs, kinds)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            if inside >= 0:
+                os.close(inside)
+        made = cls(pid, pidfd, ours, cgroup, kinds)
+        try:
+            if cgroup and inside < 0:
+                with trace.span("runtime.join_cgroup", path=cgroup.path), attempt("joining the cgroup"):
+                    cgroup.join(pid)
+            ours.send(init.JOINED)
+        except BaseException:
+            made.kill()
+            raise
+        return made
+
+    def start(self, task: Task, memory: int, netns: int, streams: list[int]) -> tuple[Report, int]:
+        """Hand the task over and wait until it executes: (report, monotonic ns of the exec). Raises StartFailed.
+
+        With a terminal `.terminal` is its outer end afterwards.
+        """
+        with contextlib.ExitStack() as undo:
+            sources = open_sources(task.plan)
+            undo.callback(_close_all, sources)
+            descriptors = [memory, *([netns] if netns >= 0 else []), *streams, *sources]
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+            self.channel.sendmsg([b"task"], rights)
+        reports: list[Report] = []
+        while True:
+            data, received, _, _ = socket.recv_fds(self.channel, messages.LARGEST, 4, socket.MSG_CMSG_CLOEXEC)
+            if data == TERMINAL_MESSAGE:
+                self.terminal = received[0]
+            elif data:
+                message = messages.decode(data)
+                assert isinstance(message, Report)
+                reports.append(message)
+            else:
+                break
+        ended = time.monotonic_ns()
+        if not reports:
+            raise StartFailed("the container's first process died before it could execute the program")
+        return reports[-1], ended
+
+    def signal(self, number: int) -> None:
+        """Send it a signal; raises ProcessLookupError when it has ended."""
+        signal.pidfd_send_signal(self.pidfd, number)
+
+    def kill(self) -> None:
+        """End it, reap it, close."""
+        with contextlib.suppress(ProcessLookupError):
+            self.signal(signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        self.close()
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        self.channel.close()
+        os.close(self.pidfd)
+
+
+def open_sources(plan: Plan) -> list[int]:
+    """Descriptors for the sources of all steps, in their order. Raises StartFailed; none is open then."""
+    found: list[int] = []
+    try:
+        for step in plan.steps:
+            for source in step.sources():
+                with attempt(f"{step.describe()}"):
+                    found.append(_open_source(source))
+    except BaseException:
+        _close_all(found)
+        raise
+    return found
+
+
+def _open_source(source: str) -> int:
+    kind, _, rest = source.partition(":")
+    if kind == "bind":
+        return open_tree(AT_FDCWD, rest, OpenTree.CLONE)
+    if kind == "rbind":
+        return open_tree(AT_FDCWD, rest, OpenTree.CLONE | OpenTree.RECURSIVE)
+    if kind == "file":
+        return os.open(rest, os.O_RDONLY | os.O_CLOEXEC)
+    major, minor = map(int, rest.split(":"))
+    tree = open_tree(AT_FDCWD, device_path(kind, major, minor), OpenTree.CLONE)
+    found = os.fstat(tree)
+    is_kind = stat.S_ISBLK(found.st_mode) if kind == "block" else stat.S_ISCHR(found.st_mode)
+    if not is_kind or found.st_rdev != os.makedev(major, minor):
+        os.close(tree)
+        raise StartFailed(f"{device_path(kind, major, minor)} is not the {kind} device {major}:{minor}")
+    return tree
+
+
+@functools.cache
+def device_path(kind: str, major: int, minor: int) -> str:
+    """Where this machine has the node of a device, from sysfs; raises StartFailed where there is no such device."""
+    try:
+        with open(f"/sys/dev/{kind}/{major}:{minor}/uevent", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("DEVNAME="):
+                    return f"/dev/{line[8:].strip()}"
+    except OSError as error:
+        raise StartFailed(f"no {kind} device {major}:{minor} on this machine: {reason(error)}") from error
+    raise StartFailed(f"the {kind} device {major}:{minor} of this machine has no node")
+
+
+def failure_of(error: BaseException) -> Failure:
+    """An error of the shim's on its way to the daemon."""
+    if isinstance(error, StartFailed):
+        return Failure(type(error).__name__, error.message, error.step, error.errno)
+    if isinstance(error, OSError):
+        return Failure("StartFailed", f"starting the container: {reason(error)}", "", error.errno or 0)
+    return Failure(type(error).__name__, str(error))
+
+
+def keep_only(kept: list[int]) -> None:
+    """Close every descriptor but the standard ones and these."""
+    from glassdock.linux.process import close_range
+
+    first = 3
+    for descriptor in sorted(kept):
+        if descriptor > first:
+            close_range(first, descriptor - 1)
+        first = max(first, descriptor + 1)
+    close_range(first)
+
+
+def hide(name: str) -> None:
+    """What launcher and shim have in common: a name, and a life that a signal to the daemon's group does not end."""
+    prctl.set_name(name)
+    prctl.set_child_subreaper(True)
+
+
+def _close_all(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -1,0 +1,156 @@
+"""The child: it was cloned into new namespaces, does the plan's steps one after another, and becomes the program.
+
+Interface: `run(channel, namespaces)` never returns.
+
+Rules: nothing is imported after the clone, nothing is looked up outside the plan. Each step is a span; a failure names
+its step, errno and text. The child dies with its shim. Until exec it is not dumpable, so nothing in the container can
+reach its memory, its descriptors or the machine's Python through /proc/1 (2016-9962, 2019-5736).
+
+Sources: execve(2), prctl(2), signal(7).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import signal
+import socket
+import termios
+from typing import NoReturn
+
+from glassdock import trace
+from glassdock.errors import GlassdockError, StartFailed
+from glassdock.linux import prctl
+from glassdock.linux.process import CloseRange, close_range
+from glassdock.runtime import messages, plan, process
+from glassdock.runtime.messages import Failure, Report, Task
+from glassdock.runtime.plan import AnyStep
+from glassdock.runtime.stage import Stage, reason
+from glassdock.trace import Recording
+
+JOINED = b"joined"
+
+
+def run(channel: socket.socket, namespaces: tuple[str, ...]) -> NoReturn:
+    """Prepare, wait for the task, do its steps, execute. The channel is the shim's; its end closes with exec."""
+    spans: list[trace.Span] = []
+    stage = Stage(channel=channel)
+    try:
+        _become_nobodys_child(channel)
+        with trace.recording("init") as recording:
+            spans = recording.spans
+            for step in plan.early(namespaces):
+                _do(step, stage)
+            for span in spans:
+                span.attributes["prepared"] = True
+        task = _receive(channel, stage)
+        with trace.recording("init", syscalls=task.syscalls) as recording:
+            recording.spans[:0] = spans
+            spans = recording.spans
+            for step in task.plan.steps:
+                _do(step, stage)
+            _execute(task, stage, recording)
+    except BaseException as error:
+        # A shim that is dead cannot be told, and its death signal is on the way.
+        with contextlib.suppress(OSError):
+            messages.send(channel, Report(spans, failure=_failure(error, spans)))
+    finally:
+        os._exit(1)
+
+
+def _become_nobodys_child(channel: socket.socket) -> None:
+    """Die with the shim, own a session, hide, hold no descriptor but the channel and the standard ones."""
+    prctl.set_parent_death_signal(signal.SIGKILL)
+    prctl.set_dumpable(False)
+    prctl.set_name("glassdock-init")
+    os.setsid()
+    close_range(3, channel.fileno() - 1)
+    close_range(channel.fileno() + 1)
+    if channel.recv(16) != JOINED:  # the shim died before it could put us into our cgroup
+        os._exit(1)
+
+
+def _receive(channel: socket.socket, stage: Stage) -> Task:
+    """The task. Descriptors: its memfd, [the network namespace], [[stdin], stdout, stderr], the sources in their order."""
+    data, descriptors, _, _ = socket.recv_fds(channel, 64, messages.MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+    if not data:
+        os._exit(1)
+    memory, *rest = descriptors
+    task = messages.unpack_task(memory)
+    os.close(memory)
+    if task.netns:
+        stage.netns = rest.pop(0)
+    first = 3 if task.terminal else 0 if task.stdin else 1
+    for number in range(first, 3):
+        descriptor = rest.pop(0)
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    sources = [source for step in task.plan.steps for source in step.sources()]
+    for source, descriptor in zip(sources, rest, strict=True):
+        stage.trees.setdefault(source, []).append(descriptor)
+    return task
+
+
+def _do(step: AnyStep, stage: Stage) -> None:
+    with trace.span(f"runtime.{step.__struct_config__.tag}", what=step.describe()) as span:
+        if span is not None:
+            span.file, span.line = step.apply.__code__.co_filename, step.apply.__code__.co_firstlineno
+        step.apply(stage)
+
+
+def _execute(task: Task, stage: Stage, recording: Recording) -> NoReturn:
+    """Standard streams, signals as a new program expects them, one report, exec."""
+    _standard_streams(task, stage)
+    environment = process.environment(task.plan.env, stage.home)
+    arguments = [os.fsencode(argument) for argument in task.plan.args]
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is signal.SIG_IGN:  # exec keeps what is ignored, such as Python's SIGPIPE
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    close_range(3, flags=CloseRange.CLOEXEC)
+    # Changing the user took this back; if the shim died meanwhile, its end of the channel is closed: EPIPE below.
+    prctl.set_parent_death_signal(signal.SIGKILL)
+    assert stage.channel is not None
+    with trace.span("runtime.exec", what=f"execve {stage.program}") as span:
+        if span is not None:
+            span.file, span.line = _execute.__code__.co_filename, _execute.__code__.co_firstlineno
+        messages.send(stage.channel, Report(recording.spans, warnings=stage.warnings))
+        try:
+            os.execve(stage.program, arguments, environment)
+        except OSError as error:
+            raise _refused(stage.program, error) from error
+
+
+def _standard_streams(task: Task, stage: Stage) -> None:
+    if task.terminal:
+        for number in range(3):
+            os.dup2(stage.terminal, number)
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    elif not task.stdin:
+        # The container's own node: the machine's could be changed with fchmod(0, ...).
+        try:
+            nothing = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            nothing = os.pipe()[0]  # its writing end goes with the others at exec: end of file
+        os.dup2(nothing, 0)
+
+
+def _refused(program: str, error: OSError) -> StartFailed:
+    from_kind = {errno.ENOENT: "CommandNotFound", errno.ENOTDIR: "CommandNotFound"}
+    kind = from_kind.get(error.errno or 0, "CommandNotExecutable")
+    made = Failure(kind, f"exec {program}: {reason(error)}", "runtime.exec", error.errno or 0).error()
+    assert isinstance(made, StartFailed)
+    return made
+
+
+def _failure(error: BaseException, spans: list[trace.Span]) -> Failure:
+    """What went wrong, and in which step: the last span that ended with an error."""
+    step = next((span.name for span in reversed(spans) if span.error), "")
+    number = getattr(error, "errno", None) or 0
+    if isinstance(error, GlassdockError):
+        return Failure(type(error).__name__, error.message, step, number)
+    if isinstance(error, OSError):
+        return Failure("StartFailed", f"{step or 'the child'}: {reason(error)}", step, number)
+    return Failure("StartFailed", f"{step or 'the child'}: {type(error).__name__}: {error}", step, 0)

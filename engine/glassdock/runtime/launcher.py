@@ -1,0 +1,163 @@
+"""The launcher: a small process without threads that forks shims, so that a start costs milliseconds.
+
+Interface: `python -m glassdock.runtime.launcher FD CGROUP_PARENT POOL`; FD is a SOCK_SEQPACKET socket to the daemon.
+
+Rules: it holds no state that matters: killed, it is started again, and containers and shims live on. It ends when the
+daemon's end of the socket closes. Its pages are shared by all shims, so it imports little and freezes the collector.
+It keeps POOL shims ready, each with a child already in new namespaces and a cgroup (see decisions/0010).
+
+Source: https://docs.python.org/3/library/gc.html#gc.freeze
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from glassdock import trace
+from glassdock.errors import StartFailed
+from glassdock.runtime import capabilities, cgroups, messages, shim
+from glassdock.runtime.child import Child, device_path, failure_of, hide, keep_only
+from glassdock.runtime.messages import Failed, Order
+from glassdock.runtime.namespaces import USUAL
+
+POOL_PREFIX = "ready-"
+
+
+@dataclass(slots=True)
+class Launcher:
+    """The daemon's socket, and the shims that wait for an order."""
+
+    daemon: socket.socket
+    cgroup_parent: str
+    wanted: int
+    ready: list[socket.socket] = field(default_factory=list)
+
+    def serve(self) -> None:
+        """Carry out orders until the daemon is gone."""
+        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        waiting = select.poll()
+        waiting.register(self.daemon, select.POLLIN)
+        waiting.register(reader, select.POLLIN)
+        while True:
+            # Making the next one ready uses a moment in which nobody asks for anything.
+            idle = not waiting.poll(None if len(self.ready) >= self.wanted else 2)
+            if idle:
+                self._make_ready()
+                continue
+            self._reap(reader)
+            if not self._hear():
+                return
+
+    def _hear(self) -> bool:
+        """One order, if there is one; False when the daemon is gone."""
+        try:
+            self.daemon.setblocking(False)
+            message, descriptors = messages.receive(self.daemon)
+        except BlockingIOError:
+            return True
+        if message is None:
+            return False
+        assert isinstance(message, Order)
+        try:
+            self._carry_out(message, descriptors)
+        except OSError as error:
+            control = socket.socket(fileno=os.dup(descriptors[1]))
+            messages.send(control, Failed(failure_of(StartFailed(f"cannot fork a shim: {error}"))))
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        return True
+
+    def _carry_out(self, order: Order, descriptors: list[int]) -> None:
+        if order.namespaces == USUAL and order.cgroup_parent == self.cgroup_parent:
+            while self.ready:
+                waiting = self.ready.pop(0)
+                try:
+                    with waiting:
+                        messages.send(waiting, order, descriptors)
+                    return
+                except OSError:
+                    continue  # it died meanwhile
+        if os.fork() == 0:
+            _separate(descriptors)
+            shim.run(order, descriptors)
+
+    def _make_ready(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if os.fork() == 0:
+            _separate([theirs.fileno()])
+            _wait_for_order(theirs, f"{self.cgroup_parent}/{POOL_PREFIX}{os.getpid()}")
+        theirs.close()
+        self.ready.append(ours)
+
+    def _reap(self, reader: int) -> None:
+        try:
+            os.read(reader, 4096)
+        except BlockingIOError:
+            return
+        while True:
+            try:
+                if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG) is None:
+                    return
+            except ChildProcessError:
+                return
+
+
+def _separate(kept: list[int]) -> None:
+    """A fork of the launcher becomes a shim: a session of its own, and nothing of the launcher's but `kept`."""
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    keep_only(kept)
+
+
+def _wait_for_order(orders: socket.socket, cgroup_path: str) -> NoReturn:
+    """Make a child ahead, wait, carry out; if the launcher goes first, clear away and go too."""
+    group = cgroups.open_cgroup(cgroup_path)
+    child = None
+    try:
+        with trace.recording("shim") as recording:
+            with trace.span("runtime.prepare", prepared=True):
+                group.create()
+                child = Child.make(USUAL, group)
+            child.spans = recording.spans
+        order, descriptors = messages.receive(orders)
+        if isinstance(order, Order):
+            orders.close()
+            shim.run(order, descriptors, child)
+    finally:
+        if child:
+            child.kill()
+        group.remove()
+        os._exit(0)
+
+
+def main() -> None:
+    """The process' whole life; arguments as in the module's docstring."""
+    descriptor, parent, pool = sys.argv[1:4]
+    hide("glassdock-run")
+    daemon = socket.socket(fileno=int(descriptor))
+    daemon.set_inheritable(False)
+    cgroups.clear(parent, POOL_PREFIX)
+    # Only version 1 can give a group its name later; on version 2 a clone into a group costs nothing anyway.
+    wanted = int(pool) if cgroups.layout().v1 else 0
+    capabilities.available()
+    for kind, major, minor in (("char", 1, 3), ("char", 1, 5), ("char", 1, 7), ("char", 1, 8), ("char", 1, 9)):
+        device_path(kind, major, minor)
+    device_path("char", 5, 0)
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    Launcher(daemon, parent, wanted).serve()
+
+
+if __name__ == "__main__":
+    main()

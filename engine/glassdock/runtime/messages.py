@@ -1,0 +1,188 @@
+"""What daemon, launcher, shim and child say to each other.
+
+Interface:
+- daemon → launcher → shim: an `Order` with descriptors; the long part, a `Task`, lies in a memfd.
+- child → shim: `Report`. shim → daemon: `Started` or `Failed`, later `Exited`.
+- anybody → shim.sock: `Watch`, `Attach`, `Signal`, `Resize`; answers `Started`, `Done`, `Refused`.
+
+Rules: one message a datagram of a SOCK_SEQPACKET socket, msgpack, tagged with its kind. Descriptors ride along with
+SCM_RIGHTS in the order that the message's class gives.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+from typing import TypeAlias
+
+import msgspec
+
+from glassdock.errors import CommandNotExecutable, CommandNotFound, InvalidParameter, NotSupported, StartFailed
+from glassdock.oci.runtime import Resources
+from glassdock.runtime.plan import Plan
+from glassdock.trace import Span
+
+LARGEST = 1 << 18
+MOST_DESCRIPTORS = 253  # SCM_MAX_FD, unix(7)
+
+
+class Message(msgspec.Struct, frozen=True, tag=True):
+    """One thing said."""
+
+
+class Task(msgspec.Struct, frozen=True):
+    """A launch, complete. `attaches` are (stdin, stdout, stderr) of clients that are there already."""
+
+    id: str
+    run_dir: str
+    plan: Plan
+    cgroup: str = ""
+    resources: Resources | None = None
+    log_path: str = ""
+    stdin: bool = False
+    stdin_once: bool = False
+    terminal: bool = False
+    attaches: tuple[tuple[bool, bool, bool], ...] = ()
+    netns: bool = False
+    syscalls: bool = False
+
+
+class Order(Message, frozen=True):
+    """Start a container. Descriptors: the task's memfd, the control socket, [the network namespace], attached clients."""
+
+    id: str
+    namespaces: tuple[str, ...]
+    cgroup_parent: str
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """An error on its way to the daemon; `kind` is its class in errors.py."""
+
+    kind: str
+    message: str
+    step: str = ""
+    errno: int = 0
+
+    def error(self) -> StartFailed | InvalidParameter | NotSupported:
+        """The error to raise."""
+        if self.kind in ("InvalidParameter", "NotSupported"):
+            return {"InvalidParameter": InvalidParameter, "NotSupported": NotSupported}[self.kind](self.message)
+        kinds: dict[str, type[StartFailed]] = {
+            "CommandNotFound": CommandNotFound,
+            "CommandNotExecutable": CommandNotExecutable,
+        }
+        return kinds.get(self.kind, StartFailed)(self.message, step=self.step, errno=self.errno)
+
+
+class Report(Message, frozen=True):
+    """The child, before exec (no failure), or instead of it."""
+
+    spans: list[Span]
+    failure: Failure | None = None
+    warnings: list[str] = []
+
+
+class Started(Message, frozen=True):
+    """The program runs. `pid` is the machine's number."""
+
+    pid: int
+    started_at_ns: int
+    spans: list[Span] = []
+    warnings: list[str] = []
+
+
+class Failed(Message, frozen=True):
+    """It does not run, and nothing is left of it."""
+
+    failure: Failure
+    spans: list[Span] = []
+
+
+class ExitStatus(msgspec.Struct, frozen=True):
+    """How it ended: 128+n by signal n; times are wall-clock nanoseconds. `error`: what could not be cleared away."""
+
+    code: int
+    oom_killed: bool
+    finished_at_ns: int
+    started_at_ns: int = 0
+    error: str = ""
+
+
+class Exited(Message, frozen=True):
+    """It has ended, and its output is written."""
+
+    status: ExitStatus
+
+
+class Watch(Message, frozen=True):
+    """Tell me its pid now, and its end when it comes."""
+
+
+class Attach(Message, frozen=True):
+    """Join its streams. Descriptor: one end of a stream socketpair."""
+
+    stdin: bool = False
+    stdout: bool = True
+    stderr: bool = True
+
+
+class Signal(Message, frozen=True):
+    """Send its first process a signal."""
+
+    number: int
+
+
+class Resize(Message, frozen=True):
+    """Set its terminal's size in characters."""
+
+    height: int
+    width: int
+
+
+class Done(Message, frozen=True):
+    """It is done."""
+
+
+class Refused(Message, frozen=True):
+    """It is not done."""
+
+    message: str
+
+
+AnyMessage: TypeAlias = (
+    Order | Report | Started | Failed | Exited | Watch | Attach | Signal | Resize | Done | Refused
+)
+
+_decoder = msgspec.msgpack.Decoder(AnyMessage)
+_encoder = msgspec.msgpack.Encoder()
+_tasks = msgspec.msgpack.Decoder(Task)
+
+
+def send(sock: socket.socket, message: AnyMessage, descriptors: list[int] | tuple[int, ...] = ()) -> None:
+    """Send one message; raises OSError (EPIPE where the other side is gone)."""
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    sock.sendmsg([_encoder.encode(message)], rights)
+
+
+def receive(sock: socket.socket) -> tuple[AnyMessage | None, list[int]]:
+    """One message and its descriptors, close-on-exec; None where the other side is gone."""
+    data, descriptors, _, _ = socket.recv_fds(sock, LARGEST, MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+    return (_decoder.decode(data) if data else None), list(descriptors)
+
+
+def decode(data: bytes) -> AnyMessage:
+    """A message from its bytes."""
+    return _decoder.decode(data)
+
+
+def pack_task(task: Task) -> int:
+    """The task in a memfd; the caller closes it."""
+    memory = os.memfd_create("glassdock-task", os.MFD_CLOEXEC)
+    os.write(memory, _encoder.encode(task))
+    return memory
+
+
+def unpack_task(memory: int) -> Task:
+    """The task in a memfd; the offset is not moved, so that shim and child both read it."""
+    return _tasks.decode(os.pread(memory, os.fstat(memory).st_size, 0))

@@ -1,0 +1,393 @@
+"""The root filesystem: made inside the child's own mount namespace, filled, and pivoted into.
+
+Interface (steps, in the order of a plan):
+- `Detach`: nothing that is mounted from here on reaches the machine.
+- `MountRoot`: the union of the image's layers becomes the root.
+- `MountFilesystem`, `BindMount`, `MountCgroups`, `DeviceNode`, `DeviceLinks`, `Console`: what is put into it.
+- `Sysctl`, `ReadonlyPaths`, `MaskPaths`: what of /proc and /sys is set, frozen and hidden.
+- `Pivot`: the root becomes `/`, the machine's files are gone. `ReadonlyRoot` last.
+
+Rules: a place inside the root is found with openat2 (RESOLVE_IN_ROOT) and mounted on through its descriptor, so a
+symlink in the image never leads out. What comes from the machine arrives as a detached mount that the shim opened.
+A writable mount is nodev; a device node is a read-only bind mount, so that chmod in here does not change the machine's.
+
+Sources: pivot_root(2), move_mount(2), https://github.com/opencontainers/runtime-spec/blob/main/config-linux.md
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from glassdock.errors import StartFailed
+from glassdock.linux import mount as linux
+from glassdock.linux.mount import AT_FDCWD, MountAttr, MountFlag, OpenTree, UmountFlag
+from glassdock.linux.openat2 import Resolve, make_directories, open_in_root, openat2
+from glassdock.runtime.stage import Stage, Step, attempt
+from glassdock.unionfs.mounts import Mount
+
+# Files of /proc that may be covered, as LXCFS does: https://github.com/opencontainers/runc/blob/main/docs
+COVERABLE = frozenset(
+    f"/proc/{name}" for name in ("cpuinfo", "diskstats", "loadavg", "meminfo", "stat", "swaps", "uptime", "slabinfo")
+)
+
+
+class Detach(Step, frozen=True, tag="detach"):
+    """Mounts made in here do not reach the machine; the machine's unmounts still reach us."""
+
+    def describe(self) -> str:
+        return "make / a recursive slave: our mounts stay ours"
+
+    def apply(self, stage: Stage) -> None:
+        linux.mount(None, "/", None, MountFlag.REC | MountFlag.SLAVE)
+
+
+class MountRoot(Step, frozen=True, tag="mount_root"):
+    """Mount the union of the layers on `target`, an empty folder of the machine's that only this namespace sees so."""
+
+    root: Mount
+    target: str
+    propagation: int = int(MountFlag.PRIVATE)
+
+    def describe(self) -> str:
+        return f"mount the root: {self.root.describe()}"
+
+    def apply(self, stage: Stage) -> None:
+        with attempt(f"mounting the root filesystem on {self.target}"):
+            self.root.apply(self.target)
+            stage.root = os.open(self.target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            linux.mount_setattr(stage.root, add=MountAttr.NODEV, propagation=MountFlag(self.propagation))
+
+
+class MountFilesystem(Step, frozen=True, tag="mount"):
+    """A new instance of a file system: proc, sysfs, tmpfs, devpts, mqueue."""
+
+    destination: str
+    type: str
+    attributes: int = 0
+    data: tuple[tuple[str, str], ...] = ()
+    source: str = ""
+    propagation: int = int(MountFlag.PRIVATE)
+
+    def describe(self) -> str:
+        options = ",".join(f"{key}={value}" if value else key for key, value in self.data)
+        return f"mount {self.type} on {self.destination}" + (f" ({options})" if options else "")
+
+    def apply(self, stage: Stage) -> None:
+        with attempt(f"mounting {self.type} to rootfs at {self.destination}"):
+            tree = _new_mount(self.type, self.source or self.type, self.data, MountAttr(self.attributes))
+            try:
+                kernel_view = self.type in ("proc", "sysfs")
+                if kernel_view:
+                    target = _ordinary_directory(stage, self.destination)
+                else:
+                    target = place(stage, self.destination, directory=True)
+                _attach(tree, target)
+                if self.type == "proc":
+                    stage.proc_device = os.fstat(tree).st_dev
+                if self.propagation != MountFlag.PRIVATE:
+                    linux.mount_setattr(tree, propagation=MountFlag(self.propagation))
+            finally:
+                os.close(tree)
+
+
+class BindMount(Step, frozen=True, tag="bind"):
+    """A file or folder of the machine's, seen from inside as well."""
+
+    destination: str
+    source: str
+    add: int = 0
+    clear: int = 0
+    recursive: bool = True
+    propagation: int = int(MountFlag.PRIVATE)
+
+    def describe(self) -> str:
+        mode = "read-only" if self.add & MountAttr.RDONLY else "writable"
+        return f"bind {self.source} on {self.destination}, {mode}"
+
+    def sources(self) -> tuple[str, ...]:
+        return (f"{'rbind' if self.recursive else 'bind'}:{self.source}",)
+
+    def apply(self, stage: Stage) -> None:
+        tree = stage.take(self.sources()[0])
+        with attempt(f"mounting {self.source!r} to rootfs at {self.destination!r}"):
+            try:
+                directory = stat.S_ISDIR(os.fstat(tree).st_mode)
+                target = place(stage, self.destination, directory=directory)
+                linux.mount_setattr(
+                    tree,
+                    add=MountAttr(self.add),
+                    clear=MountAttr(self.clear),
+                    propagation=MountFlag(self.propagation),
+                    recursive=self.recursive,
+                )
+                _attach(tree, target)
+            finally:
+                os.close(tree)
+
+
+class MountCgroups(Step, frozen=True, tag="mount_cgroups"):
+    """The container's own cgroups, read-only: one folder (v2), or one a hierarchy in a tmpfs (v1)."""
+
+    destination: str
+    hierarchies: tuple[tuple[str, str], ...]
+    readonly: bool = True
+
+    def describe(self) -> str:
+        return f"show its own cgroup in {self.destination} ({len(self.hierarchies)} hierarchies)"
+
+    def sources(self) -> tuple[str, ...]:
+        return tuple(f"bind:{path}" for _, path in self.hierarchies)
+
+    def apply(self, stage: Stage) -> None:
+        attributes = MountAttr.NOSUID | MountAttr.NODEV | MountAttr.NOEXEC
+        attributes |= MountAttr.RDONLY if self.readonly else MountAttr(0)
+        with attempt(f"mounting the cgroups to rootfs at {self.destination}"):
+            place_of_all = place(stage, self.destination, directory=True)
+            if len(self.hierarchies) == 1 and not self.hierarchies[0][0]:
+                _attach_copy(stage.take(self.sources()[0]), place_of_all, attributes)
+                return
+            tree = _new_mount("tmpfs", "tmpfs", (("mode", "755"),), attributes & ~MountAttr.RDONLY)
+            try:
+                _attach(tree, place_of_all)
+                for name, path in self.hierarchies:
+                    os.mkdir(name, 0o755, dir_fd=tree)
+                    target = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=tree)
+                    _attach_copy(stage.take(f"bind:{path}"), target, attributes)
+                linux.mount_setattr(tree, add=attributes)
+            finally:
+                os.close(tree)
+
+
+class DeviceNode(Step, frozen=True, tag="device"):
+    """A device of the machine's: its node, bound read-only, which reading and writing the device does not mind."""
+
+    path: str
+    kind: str
+    major: int
+    minor: int
+
+    def describe(self) -> str:
+        return f"device {self.path} ({self.kind} {self.major}:{self.minor})"
+
+    def sources(self) -> tuple[str, ...]:
+        return (f"{'block' if self.kind == 'b' else 'char'}:{self.major}:{self.minor}",)
+
+    def apply(self, stage: Stage) -> None:
+        tree = stage.take(self.sources()[0])
+        with attempt(f"creating device node {self.path}"):
+            try:
+                linux.mount_setattr(
+                    tree,
+                    add=MountAttr.RDONLY | MountAttr.NOSUID | MountAttr.NOEXEC,
+                    clear=MountAttr.NODEV,
+                    propagation=MountFlag.PRIVATE,
+                )
+                _attach(tree, place(stage, self.path, directory=False))
+            finally:
+                os.close(tree)
+
+
+class DeviceLinks(Step, frozen=True, tag="device_links"):
+    """/dev/fd, /dev/stdin and so on, which are links into /proc, and /dev/ptmx into devpts."""
+
+    links: tuple[tuple[str, str], ...] = (
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    )
+
+    def describe(self) -> str:
+        return "link " + ", ".join(f"/dev/{name}" for name, _ in self.links)
+
+    def apply(self, stage: Stage) -> None:
+        with attempt("linking in /dev"):
+            folder = open_in_root(stage.root, "/dev", os.O_PATH | os.O_DIRECTORY)
+            try:
+                for name, target in self.links:
+                    try:
+                        os.symlink(target, name, dir_fd=folder)
+                    except FileExistsError:
+                        continue  # the image or a mount has its own, as with a bound /dev
+            finally:
+                os.close(folder)
+
+
+class ReadonlyPaths(Step, frozen=True, tag="readonly_paths"):
+    """Parts of /proc that can be read and not written."""
+
+    paths: tuple[str, ...]
+
+    def describe(self) -> str:
+        return "read-only: " + " ".join(self.paths)
+
+    def apply(self, stage: Stage) -> None:
+        for path in self.paths:
+            with attempt(f"making {path} read-only"):
+                found = _existing(stage, path)
+                if found is None:
+                    continue
+                tree = linux.open_tree(found, "", OpenTree.CLONE | OpenTree.EMPTY_PATH | OpenTree.RECURSIVE)
+                try:
+                    linux.mount_setattr(tree, add=MountAttr.RDONLY, recursive=True)
+                    _attach(tree, found)
+                finally:
+                    os.close(tree)
+
+
+class MaskPaths(Step, frozen=True, tag="mask_paths"):
+    """Parts of /proc and /sys that are hidden: a file behind /dev/null, a folder behind an empty read-only tmpfs."""
+
+    paths: tuple[str, ...]
+
+    def describe(self) -> str:
+        return "hidden: " + " ".join(self.paths)
+
+    def apply(self, stage: Stage) -> None:
+        for path in self.paths:
+            with attempt(f"hiding {path}"):
+                found = _existing(stage, path)
+                if found is None:
+                    continue
+                if stat.S_ISDIR(os.fstat(found).st_mode):
+                    tree = _new_mount("tmpfs", "tmpfs", (("size", "0"), ("mode", "755")), MountAttr.RDONLY)
+                else:
+                    # The machine's own null device, reached before the pivot: never what the image calls /dev/null.
+                    tree = linux.open_tree(AT_FDCWD, "/dev/null", OpenTree.CLONE)
+                    if os.fstat(tree).st_rdev != os.makedev(1, 3):
+                        raise StartFailed("hiding paths: the machine's /dev/null is not the null device")
+                    linux.mount_setattr(tree, add=MountAttr.RDONLY, propagation=MountFlag.PRIVATE)
+                try:
+                    _attach(tree, found)
+                finally:
+                    os.close(tree)
+
+
+class Sysctl(Step, frozen=True, tag="sysctl"):
+    """Kernel settings that belong to the container's namespaces."""
+
+    values: tuple[tuple[str, str], ...]
+
+    def describe(self) -> str:
+        return "set " + ", ".join(f"{name}={value}" for name, value in self.values)
+
+    def apply(self, stage: Stage) -> None:
+        for name, value in self.values:
+            with attempt(f"setting sysctl {name}"):
+                path = "/proc/sys/" + name.replace(".", "/")
+                file = openat2(stage.root, path, os.O_WRONLY, 0, Resolve.IN_ROOT | Resolve.NO_SYMLINKS)
+                try:
+                    if os.fstat(file).st_dev != stage.proc_device:
+                        raise StartFailed(f"setting sysctl {name}: /proc is not the container's own")
+                    os.write(file, value.encode())
+                finally:
+                    os.close(file)
+
+
+class Pivot(Step, frozen=True, tag="pivot"):
+    """The root under construction becomes `/`; what was `/` is unmounted."""
+
+    def describe(self) -> str:
+        return "pivot_root: the machine's files are out of reach"
+
+    def apply(self, stage: Stage) -> None:
+        with attempt("pivot_root"):
+            os.fchdir(stage.root)
+            linux.pivot_root(".", ".")
+            linux.umount2(".", UmountFlag.DETACH)
+            os.chdir("/")
+            os.close(stage.root)
+            stage.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+class ReadonlyRoot(Step, frozen=True, tag="readonly_root"):
+    """Nothing can be written in the root itself."""
+
+    def describe(self) -> str:
+        return "make / read-only"
+
+    def apply(self, stage: Stage) -> None:
+        with attempt("making the root read-only"):
+            linux.mount_setattr(stage.root, add=MountAttr.RDONLY)
+
+
+def place(stage: Stage, path: str, *, directory: bool) -> int:
+    """The place at `path` in the root to mount on, made if it is missing; the caller closes the descriptor.
+
+    Raises StartFailed where the way leads into /proc (2019-16884): what is there is the kernel's to say.
+    """
+    if directory:
+        found = make_directories(stage.root, path)
+    else:
+        found = _file(stage, path)
+    if os.fstat(found).st_dev == stage.proc_device and path not in COVERABLE:
+        os.close(found)
+        raise StartFailed(f"cannot mount on {path!r}: it is inside /proc")
+    return found
+
+
+def _file(stage: Stage, path: str) -> int:
+    try:
+        return open_in_root(stage.root, path, os.O_PATH)
+    except FileNotFoundError:
+        folder = make_directories(stage.root, os.path.dirname(path))
+    try:
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        os.close(os.open(os.path.basename(path), flags, 0o644, dir_fd=folder))
+    finally:
+        os.close(folder)
+    return open_in_root(stage.root, path, os.O_PATH)
+
+
+def _ordinary_directory(stage: Stage, path: str) -> int:
+    """proc and sysfs go on a real directory of that very name (2019-19921), or the masks would miss them."""
+    try:
+        os.close(make_directories(stage.root, path))
+        flags = os.O_PATH | os.O_DIRECTORY
+        return openat2(stage.root, path, flags, 0, Resolve.IN_ROOT | Resolve.NO_SYMLINKS)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise StartFailed(f"{path} must be an ordinary directory in the image", errno=error.errno) from error
+        raise
+
+
+def _existing(stage: Stage, path: str) -> int | None:
+    """A descriptor of `path` in the root, or None where there is none: a kernel without it hides nothing."""
+    try:
+        return open_in_root(stage.root, path, os.O_PATH)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _new_mount(kind: str, source: str, data: tuple[tuple[str, str], ...], attributes: MountAttr) -> int:
+    context = linux.fsopen(kind)
+    try:
+        linux.fsconfig_string(context, "source", source)
+        for key, value in data:
+            if value:
+                linux.fsconfig_string(context, key, value)
+            else:
+                linux.fsconfig_flag(context, key)
+        linux.fsconfig_create(context)
+        return linux.fsmount(context, attributes)
+    finally:
+        os.close(context)
+
+
+def _attach(tree: int, target: int) -> None:
+    """Mount the detached tree on the target, and close the target."""
+    try:
+        linux.move_mount(tree, target)
+    finally:
+        os.close(target)
+
+
+def _attach_copy(tree: int, target: int, attributes: MountAttr) -> None:
+    try:
+        linux.mount_setattr(tree, add=attributes, propagation=MountFlag.PRIVATE)
+        _attach(tree, target)
+    finally:
+        os.close(tree)

@@ -1,0 +1,317 @@
+"""The shim: one process a container, which starts it, holds its streams, reaps it and records how it ended.
+
+Interface:
+- `run(order, descriptors, child)`: never returns; `child` is one that was made ahead, or None.
+- files in the run folder: `shim.json` (who the shim is, and the cgroup), `shim.sock` (messages.py), `exit.json`.
+
+Rules: the daemon may come and go. Output goes to the log first, then to clients. When the process has ended: what is
+left in the cgroup is killed, the cgroup removed, exit.json written at once (rename), and only then is anybody told.
+A launch that fails leaves nothing. An exec into a running container will be one more message here.
+
+Source: https://github.com/containerd/containerd/blob/main/core/runtime/v2/README.md describes the same role.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+
+from glassdock import trace
+from glassdock.errors import GlassdockError
+from glassdock.paths import atomic_write
+from glassdock.runtime import cgroups, messages, terminal
+from glassdock.runtime.child import Child, failure_of, hide
+from glassdock.runtime.jsonlog import JsonLog
+from glassdock.runtime.messages import (
+    AnyMessage,
+    Attach,
+    Done,
+    Exited,
+    ExitStatus,
+    Failed,
+    Order,
+    Refused,
+    Resize,
+    Signal,
+    Started,
+    Task,
+    Watch,
+)
+from glassdock.runtime.streams import Streams
+
+_LINGER = 10.0
+_STUCK_OUTPUT = 1.0
+
+
+class ShimRecord(msgspec.Struct, frozen=True):
+    """shim.json: enough to clear up after a shim that was killed."""
+
+    shim: int
+    cgroup: str
+    started_at_ns: int
+
+
+def run(order: Order, descriptors: list[int], child: Child | None = None) -> NoReturn:
+    """Start the container and stay with it. Descriptors as in `Order`."""
+    code = 1
+    try:
+        Shim(order, descriptors, child).live()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+class Shim:
+    """The container's keeper."""
+
+    def __init__(self, order: Order, descriptors: list[int], child: Child | None) -> None:
+        memory, control, *rest = descriptors
+        self._memory = memory
+        self._task: Task = messages.unpack_task(memory)
+        self._netns = rest.pop(0) if self._task.netns else -1
+        self._early_clients = rest
+        self._control = socket.socket(fileno=control)
+        self._watchers: list[socket.socket] = [self._control]
+        self._child = child
+        self._selector = selectors.DefaultSelector()
+        self._run_dir = Path(self._task.run_dir)
+        self._listener: socket.socket | None = None
+        self._started: Started | None = None
+        self._exit_code: int | None = None
+        self._log = JsonLog("")
+        self._streams = self._new_streams()
+
+    def live(self) -> None:
+        """Launch, serve until the end, tell everybody, go."""
+        hide("glassdock-shim")
+        with trace.recording("shim", syscalls=self._task.syscalls) as recording:
+            if self._child:
+                recording.spans += self._child.spans
+            try:
+                with trace.span("runtime.shim", id=self._task.id[:12]):
+                    started = self._launch(recording)
+            except (GlassdockError, OSError) as error:
+                self._clear_after_failure()
+                messages.send(self._control, Failed(failure_of(error), recording.spans))
+                return
+        # The spans are told once, to the one who asked for the launch; later watchers get the bare fact.
+        self._started = Started(started.pid, started.started_at_ns)
+        self._tell(self._control, started)
+        self._serve()
+
+    def _launch(self, recording: trace.Recording) -> Started:
+        task = self._task
+        self._watch_children()
+        with trace.span("runtime.open_log"):
+            self._log = JsonLog(task.log_path)
+            self._streams = self._new_streams()
+            self._listen()
+        child, warnings = self._made_child(task)
+        streams = self._streams.open()
+        sides = zip(task.attaches, self._early_clients, strict=True)
+        for (stdin, stdout, stderr), descriptor in sides:
+            self._streams.attach(socket.socket(fileno=descriptor), stdin=stdin, stdout=stdout, stderr=stderr)
+        try:
+            with trace.span("runtime.child") as span:
+                report, executed = child.start(task, self._memory, self._netns, streams)
+                above = span
+        finally:
+            for descriptor in (*streams, self._memory, *([self._netns] if self._netns >= 0 else [])):
+                os.close(descriptor)
+        for seen in report.spans:
+            if seen.name == "runtime.exec" and not report.failure:
+                seen.duration = executed - seen.start
+        trace.adopt(report.spans, above)
+        if report.failure:
+            raise report.failure.error()
+        if child.terminal >= 0:
+            self._streams.adopt_terminal(child.terminal)
+        return Started(child.pid, time.time_ns(), recording.spans, warnings + report.warnings)
+
+    def _made_child(self, task: Task) -> tuple[Child, list[str]]:
+        """The child in its cgroup, with the limits set: made now, or made ahead and given its name now."""
+        with trace.span("runtime.cgroup", path=task.cgroup):
+            group = cgroups.open_cgroup(task.cgroup) if task.cgroup else None
+            self._record(task.cgroup)
+            if self._child and self._child.cgroup:
+                self._child.cgroup.rename(task.cgroup)
+                group = self._child.cgroup
+            elif group:
+                group.create()
+            warnings = group.apply(task.resources) if group and task.resources else []
+        if self._child is None:
+            self._child = Child.make(task.plan.namespaces, group)
+        return self._child, warnings
+
+    def _clear_after_failure(self) -> None:
+        if self._child:
+            group = self._child.cgroup
+            self._child.kill()
+        else:
+            group = cgroups.open_cgroup(self._task.cgroup) if self._task.cgroup else None
+        if group:
+            group.remove()
+        self._streams.close()
+        self._log.close()
+        for name in ("shim.sock", "shim.json"):
+            (self._run_dir / name).unlink(missing_ok=True)
+
+    def _new_streams(self) -> Streams:
+        task = self._task
+        return Streams(
+            self._selector, self._log, terminal=task.terminal, stdin=task.stdin, once=task.stdin_once
+        )
+
+    def _record(self, cgroup: str) -> None:
+        record = ShimRecord(os.getpid(), cgroup, time.time_ns())
+        atomic_write(self._run_dir / "shim.json", msgspec.json.encode(record), sync=False)
+
+    def _listen(self) -> None:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        path = self._run_dir / "shim.sock"
+        path.unlink(missing_ok=True)
+        with short_path(self._run_dir) as short:
+            listener.bind(f"{short}/shim.sock")
+        listener.listen(64)
+        listener.setblocking(False)
+        self._listener = listener
+        self._selector.register(listener, selectors.EVENT_READ, self._accept)
+
+    def _watch_children(self) -> None:
+        """SIGCHLD wakes the selector."""
+        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._selector.register(reader, selectors.EVENT_READ, lambda _events: os.read(reader, 4096) and None)
+
+    def _serve(self) -> None:
+        self._selector.register(self._control, selectors.EVENT_READ, self._reader(self._control))
+        self._reap()
+        while self._exit_code is None:
+            self._turn(None)
+            self._reap()
+        self._finish(self._exit_code)
+
+    def _turn(self, timeout: float | None) -> None:
+        for key, events in self._selector.select(timeout):
+            handler: Callable[[int], Any] = key.data
+            handler(events)
+
+    def _reap(self) -> None:
+        """Collect all that have ended: the container's first process, and orphans that came to us."""
+        assert self._child is not None
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            if ended.si_pid == self._child.pid:
+                killed = ended.si_code != os.CLD_EXITED
+                self._exit_code = ended.si_status + (128 if killed else 0)
+
+    def _finish(self, code: int) -> None:
+        assert self._child is not None and self._started is not None
+        finished, error, killed = time.time_ns(), "", False
+        if group := self._child.cgroup:
+            try:
+                killed = group.oom_kills() > 0
+                group.remove()
+            except OSError as failure:
+                error = f"clearing the cgroup: {failure}"
+        deadline = time.monotonic() + _STUCK_OUTPUT
+        while not self._streams.finished and time.monotonic() < deadline:
+            self._turn(deadline - time.monotonic())
+        self._streams.drain()
+        self._log.close()
+        if self._log.lost:
+            error = f"{error} {self._log.lost} log entries could not be written".strip()
+        status = ExitStatus(code, killed, finished, self._started.started_at_ns, error)
+        atomic_write(self._run_dir / "exit.json", msgspec.json.encode(status), sync=False)
+        (self._run_dir / "shim.sock").unlink(missing_ok=True)
+        for watcher in list(self._watchers):
+            self._tell(watcher, Exited(status))
+        deadline = time.monotonic() + _LINGER
+        while not self._streams.drained and time.monotonic() < deadline:
+            self._turn(deadline - time.monotonic())
+        self._streams.close()
+
+    def _accept(self, _events: int) -> None:
+        assert self._listener is not None
+        connection, _ = self._listener.accept()
+        connection.set_inheritable(False)
+        self._selector.register(connection, selectors.EVENT_READ, self._reader(connection))
+
+    def _reader(self, connection: socket.socket) -> Callable[[int], None]:
+        return lambda _events: self._hear(connection)
+
+    def _hear(self, connection: socket.socket) -> None:
+        try:
+            message, descriptors = messages.receive(connection)
+        except (OSError, msgspec.DecodeError, msgspec.ValidationError):
+            message, descriptors = None, []
+        if message is None:
+            self._forget(connection)
+            return
+        try:
+            answer = self._answer(connection, message, descriptors)
+        except (GlassdockError, OSError) as error:
+            answer = Refused(str(error))
+        self._tell(connection, answer)
+
+    def _answer(self, connection: socket.socket, message: AnyMessage, descriptors: list[int]) -> AnyMessage:
+        assert self._child is not None and self._started is not None
+        match message:
+            case Watch():
+                self._watchers.append(connection)
+                return self._started
+            case Attach(stdin=stdin, stdout=stdout, stderr=stderr):
+                client = socket.socket(fileno=descriptors[0])
+                self._streams.attach(client, stdin=stdin, stdout=stdout, stderr=stderr)
+            case Signal(number=number):
+                self._child.signal(number)
+            case Resize(height=height, width=width):
+                target = self._streams.resize_target()
+                if target < 0:
+                    return Refused("the container has no terminal")
+                terminal.resize(target, height, width)
+            case _:
+                return Refused(f"a shim does not understand {type(message).__name__}")
+        return Done()
+
+    def _tell(self, connection: socket.socket, message: AnyMessage) -> None:
+        try:
+            messages.send(connection, message)
+        except OSError:
+            self._forget(connection)
+
+    def _forget(self, connection: socket.socket) -> None:
+        if connection in self._watchers:
+            self._watchers.remove(connection)
+        if connection.fileno() >= 0:
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(connection)
+            connection.close()
+
+
+@contextlib.contextmanager
+def short_path(folder: Path) -> Any:
+    """A name for the folder that fits into a socket address (108 bytes, unix(7)), whatever its length."""
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
