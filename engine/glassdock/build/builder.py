@@ -1,7 +1,7 @@
 """The builder: a context and options in, an image out.
 
 Interface:
-- `Builder(paths, images, snapshots, runner, pull)`: one an engine.
+- `Builder(paths, images, snapshots, registry, runner)`: one an engine.
 - `.build(context, options, progress)`: build; returns the image's id. `progress` gets Docker's JSON lines.
 - `.receive(chunks, folder)`: the client's tar becomes the context.
 - `.record(image_id)`: which line made which layer. `.prune()`: forget the cache.
@@ -13,10 +13,9 @@ is raised too, and `classic.failure` says what the stream's last line is.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from glassdock import trace
 from glassdock.build import context as contexts
@@ -32,24 +31,24 @@ from glassdock.build.work import Plan
 from glassdock.errors import InvalidParameter, NotFound
 from glassdock.images.model import Image
 from glassdock.images.progress import Progress
+from glassdock.images.pull import pull
 from glassdock.images.store import Store
 from glassdock.oci.image import ImageConfig
 from glassdock.oci.reference import Reference
 from glassdock.paths import Paths
+from glassdock.registry.client import Client
 from glassdock.unionfs.overlay import Snapshotter
-
-Pull = Callable[[Reference, Progress, Mapping[str, Any]], Awaitable[Image]]
 
 
 class Builder:
     """The builds of one engine."""
 
-    def __init__(self, paths: Paths, images: Store, snapshots: Snapshotter, runner: Runner, pull: Pull) -> None:
-        """`pull(reference, progress, credentials by registry)` brings an image that is not here."""
+    def __init__(self, paths: Paths, images: Store, snapshots: Snapshotter, registry: Client, runner: Runner) -> None:
+        """Make it before the store or the snapshotter clean up: the cache holds layers of its own."""
         self.cache = Cache(paths, snapshots)
         self.records = Records(paths)
         self._tools = Tools(paths, images, snapshots, runner, self.cache)
-        self._pull = pull
+        self._registry = registry
         images.keep(self.cache.chains)
 
     async def receive(self, chunks: AsyncIterable[bytes], folder: Path) -> None:
@@ -72,7 +71,7 @@ class Builder:
         with trace.span("build.parse", dockerfile=options.dockerfile):
             tree = parse(text, options.dockerfile)
         stream = Stream(progress, quiet=options.quiet)
-        found = _Images(self._tools.images, self._pull, options, stream.tell)
+        found = _Images(self._tools.images, self._registry, options, stream.tell)
         with trace.span("build.plan"):
             plan = await make_plan(tree, options, found.resolve)
         stream.start(plan, tree)
@@ -110,7 +109,7 @@ class _Images:
     """The images that a Dockerfile names, pulled where they are not here (or always, with --pull)."""
 
     store: Store
-    pull: Pull
+    registry: Client
     options: BuildOptions
     progress: Progress
     images: dict[str, Image] = field(default_factory=dict)
@@ -129,7 +128,8 @@ class _Images:
                 pass  # not here: pulled below
         reference = Reference.parse(name)
         with trace.span("build.pull", reference=name):
-            return await self.pull(reference, self.progress, self.options.credentials)
+            credentials = self.options.credentials.get(reference.domain)
+            return await pull(self.store, self.registry, reference, progress=self.progress, credentials=credentials)
 
 
 def _tag(text: str) -> Reference:

@@ -2,7 +2,7 @@
 
 Interface:
 - `BuildOptions`: every option that is carried out.
-- `BuildOptions.from_query(query)`: from the endpoint's query; raises NotSupported or InvalidParameter by option.
+- `BuildOptions.from_query(query, registry_config)`: from the endpoint's query; raises NotSupported, InvalidParameter.
 
 Rules: an option that would change the result and is not carried out is refused, never dropped. Options that only say
 when the classic builder removes its intermediate containers (`rm`, `forcerm`) have no meaning here: none are left.
@@ -11,12 +11,14 @@ Source: https://docs.docker.com/reference/api/engine/version/v1.47/#tag/Image/op
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from glassdock.errors import InvalidParameter, NotSupported
+from glassdock.registry.auth import Credentials
 
 # What a client sends for "not given", by the option's form.
 _NOTHING = ("", "0", "false", "False", "null", "[]", "{}", "default")
@@ -56,11 +58,11 @@ class BuildOptions:
     no_cache: bool = False
     pull: bool = False
     quiet: bool = False
-    credentials: Mapping[str, Any] = field(default_factory=dict)
+    credentials: Mapping[str, Credentials] = field(default_factory=dict)
 
     @classmethod
-    def from_query(cls, query: Mapping[str, Any], credentials: Mapping[str, Any] | None = None) -> BuildOptions:
-        """Read the query of POST /build; a value of `t` may be a list where it is repeated."""
+    def from_query(cls, query: Mapping[str, Any], registry_config: str = "") -> BuildOptions:
+        """Read the query of POST /build and the header X-Registry-Config; `t` may be a list where it is repeated."""
         if str(query.get("version", "1")) == "2":
             raise NotSupported("this engine has no BuildKit", "Set DOCKER_BUILDKIT=0: the classic endpoint builds.")
         for name, (shown, remedy) in _REFUSED.items():
@@ -79,7 +81,7 @@ class BuildOptions:
             no_cache=_true(query.get("nocache")),
             pull=_true(query.get("pull")),
             quiet=_true(query.get("q")),
-            credentials=credentials or {},
+            credentials=_credentials(registry_config),
         )
 
 
@@ -95,6 +97,25 @@ def _mapping(name: str, query: Mapping[str, Any]) -> dict[str, str | None]:
     if not good:
         raise InvalidParameter(f"{name} must be a JSON object of strings")
     return dict(value)
+
+
+def _credentials(header: str) -> dict[str, Credentials]:
+    """Who the client is to each registry, by the domain of an image's name."""
+    if not header:
+        return {}
+    try:
+        value = json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4))) or {}
+        one_by_one = {server: base64.urlsafe_b64encode(json.dumps(given).encode()) for server, given in value.items()}
+    except (ValueError, AttributeError) as error:
+        raise InvalidParameter(f"X-Registry-Config cannot be read: {error}") from error
+    read = {_domain(server): Credentials.from_header(encoded.decode()) for server, encoded in one_by_one.items()}
+    return {domain: credentials for domain, credentials in read.items() if credentials}
+
+
+def _domain(server: str) -> str:
+    """`docker.io` for Docker Hub's old address, else the host."""
+    host = server.partition("://")[2].partition("/")[0] if "://" in server else server.partition("/")[0]
+    return "docker.io" if host in ("index.docker.io", "registry-1.docker.io") else host
 
 
 def _true(value: object) -> bool:
