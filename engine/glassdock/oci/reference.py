@@ -8,7 +8,7 @@
     tag            := a word character, then up to 127 word characters, dots, dashes
 
 Interface:
-- `Reference.parse("busybox")`: the full reference, with Docker's defaults filled in; `Reference.exact`: without `latest`.
+- `Reference.parse("busybox")`: the full reference, Docker's defaults filled in; `Reference.exact`: without `latest`.
 - `str(reference)`: the full form. `reference.familiar()`: the short form that Docker prints.
 - `reference.with_tag(tag)`, `with_digest(digest)`: the same repository, another thing in it.
 
