@@ -169,7 +169,7 @@ class Image(Shown):
 
 @dataclass(slots=True, repr=False)
 class Table(Shown):
-    """A list. `items` are the objects behind the rows; `table["web"]` finds by the first column, `table[0]` by place."""
+    """A list. `items` are the objects behind the rows; `table["web"]` finds by first column, `table[0]` by place."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]

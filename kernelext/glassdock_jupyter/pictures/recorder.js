@@ -53,6 +53,26 @@ function detailOf(step, number, count) {
   return made;
 }
 
+// Who asked whom: a dashed line from the lane of a step to the lane of a step inside it that another one took.
+function drawCalls(steps, tops, whole) {
+  const calls = element("div", { class: "gd-calls", "aria-hidden": "true" });
+  calls.style.gridRow = `1 / span ${tops.size}`;
+  const above = [];
+  for (const step of steps) {
+    above.length = step.depth;
+    const parent = above[step.depth - 1];
+    above[step.depth] = step;
+    if (!parent || parent.actor === step.actor) continue;
+    const [from, to] = [tops.get(parent.actor), tops.get(step.actor)];
+    const line = element("div", {});
+    line.style.left = `${(100 * step.start) / whole}%`;
+    line.style.top = `${Math.min(from, to) + 12}px`;
+    line.style.height = `${Math.abs(to - from)}px`;
+    calls.append(line);
+  }
+  return calls;
+}
+
 function drawAxis(whole) {
   const axis = element("div", { class: "gd-axis", "aria-hidden": "true" });
   for (let i = 0; i <= 4; i += 1) {
@@ -70,14 +90,19 @@ function render({ model, el }) {
     const { places, lanes } = rowsOf(steps);
     const detail = element("div", { class: "gd-detail", role: "status", "aria-live": "polite" });
     const grid = element("div", { class: "gd-run", role: "listbox", "aria-label": `The run ${name}, step by step` });
-    const boxes = new Map();
+    const [boxes, tops] = [new Map(), new Map()];
+    let top = 0;
     for (const [actor, rows] of lanes) {
       const first = boxes.size ? "" : " gd-first";
       const label = element("div", { class: `gd-lane-name gd-code${first}` }, actor);
       label.style.color = colours[actor] ?? "inherit";
       const lane = element("div", { class: `gd-lane${first}`, role: "group", "aria-label": actor });
-      lane.style.minHeight = `${rows * 18 + 6}px`;
+      const height = rows * 18 + 8;
+      label.style.height = lane.style.height = `${height}px`;
+      label.style.gridRow = lane.style.gridRow = String(boxes.size + 1);
       boxes.set(actor, lane);
+      tops.set(actor, top);
+      top += height;
       grid.append(label, lane);
     }
     const bars = steps.map((step, index) => {
@@ -95,7 +120,7 @@ function render({ model, el }) {
       boxes.get(step.actor).append(bar);
       return bar;
     });
-    grid.append(element("div", {}), drawAxis(whole));
+    grid.append(drawCalls(steps, tops, whole), drawAxis(whole));
 
     let chosen = 0;
     const show = (index) => detail.replaceChildren(detailOf(steps[index], index, steps.length));
@@ -120,8 +145,8 @@ function render({ model, el }) {
     const head = element("div", { class: "gd-head" }, element("h4", {}, `The run ${name}`));
     head.append(element("span", { class: "gd-soft" }, `${humanTime(whole)}, ${steps.length} steps, ${lanes.size} took part`));
     const buttons = element("div", { class: "gd-buttons" });
-    for (const [sign, label, move] of [["⏮", "First step", () => 0], ["◀", "Step back", () => chosen - 1],
-      ["▶", "Step on", () => chosen + 1], ["⏭", "Last step", () => steps.length - 1]]) {
+    for (const [sign, label, move] of [["|◀", "First step", () => 0], ["◀", "Step back", () => chosen - 1],
+      ["▶", "Step on", () => chosen + 1], ["▶|", "Last step", () => steps.length - 1]]) {
       const button = element("button", { type: "button", "aria-label": label, title: label }, sign);
       button.addEventListener("click", () => choose(move(), false));
       buttons.append(button);
