@@ -24,12 +24,13 @@ def ready(engine: Daemon) -> Daemon:
 
 @pytest.fixture
 def container(ready: Daemon) -> Iterator[Callable[..., str]]:
-    """`container("-d", "busybox", ...)` runs one and returns its name; all are removed afterwards."""
+    """`container("-d", "busybox", ...)` runs one and returns its name, whatever it ends with; all are removed later."""
     names: list[str] = []
 
     def run(*arguments: str) -> str:
         names.append(f"test{next(_numbers)}")
-        ready.docker("run", "--name", names[-1], *arguments)
+        done = ready.docker("run", "--name", names[-1], *arguments, check=False)
+        assert done.returncode != 125, f"{done.stderr}\n-- daemon --\n{ready.log()}"
         return names[-1]
 
     yield run

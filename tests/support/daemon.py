@@ -118,8 +118,8 @@ class Daemon:
         self.process.wait()
 
     def log(self) -> str:
-        """What the daemon printed so far."""
-        return (self.folder / "daemon.log").read_text(errors="replace")
+        """The last of what the daemon printed."""
+        return (self.folder / "daemon.log").read_text(errors="replace")[-2000:]
 
     def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """One request: the status, and the body decoded if it is JSON, else as text."""
