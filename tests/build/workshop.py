@@ -36,7 +36,7 @@ from glassdock.unionfs.mounts import Mount
 given = json.loads(sys.argv[1])
 unshare(CloneFlag.NEWNS)
 mount(None, "/", None, MountFlag.REC | MountFlag.PRIVATE)
-Mount(tuple(given["lowers"]), given["upper"], given["work"]).apply(given["point"])
+Mount(tuple(given["lowers"]), given["upper"], given["work"], volatile=True).apply(given["point"])
 os.chroot(given["point"])
 os.chdir(given["cwd"])
 if given["user"]:
@@ -141,7 +141,9 @@ class Workshop:
                 name = "/" + str(path.relative_to(folder))
                 status = path.lstat()
                 if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
-                    shown = {key: value for key, value in shown.items() if key != name and not key.startswith(name + "/")}
+                    shown = {
+                        key: value for key, value in shown.items() if key != name and not key.startswith(name + "/")
+                    }
                 elif not name.startswith("/bin"):
                     shown[name] = _content(path, status)
         return shown

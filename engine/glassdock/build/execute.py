@@ -43,6 +43,7 @@ from glassdock.images.pack import seal
 from glassdock.images.store import Lease, Store
 from glassdock.oci import digest as digests
 from glassdock.paths import Paths
+from glassdock.unionfs.mounts import Mount
 from glassdock.unionfs.overlay import Snapshotter
 
 
@@ -243,6 +244,10 @@ class Execution:
         finally:
             await asyncio.to_thread(self.tools.snapshots.remove, key)
 
+    def _mount(self, key: str) -> Mount:
+        """Mounted once, and built again if the machine dies meanwhile: nothing has to wait for the disk."""
+        return msgspec.structs.replace(self.tools.snapshots.mount_of(key), volatile=True)
+
     async def _seal(self, state: State, key: str) -> Made:
         with trace.span("build.seal"):
             record = await asyncio.to_thread(seal, self.tools.snapshots, key)
@@ -252,9 +257,14 @@ class Execution:
         async with self._snapshot(state) as key:
             name = key.removeprefix("build-")
             self.observer.running(name)
-            mount = self.tools.snapshots.mount_of(key)
             request = StepRequest(
-                mount, work.argv, self.observer.output, (*work.env, *work.hidden), work.cwd, work.user, work.network
+                self._mount(key),
+                work.argv,
+                self.observer.output,
+                (*work.env, *work.hidden),
+                work.cwd,
+                work.user,
+                work.network,
             )
             try:
                 code = await self.tools.runner.run(request)
@@ -279,7 +289,7 @@ class Execution:
         snapshots, scratch = self.tools.snapshots, self.tools.paths.tmp
         hidden = self._hidden(work)
         async with self._snapshot(state) as key:
-            mounts = [snapshots.mount_of(key)]
+            mounts = [self._mount(key)]
             chain = self._chain_of(work) if work.origin is not None else None
             if chain is not None:
                 mounts.append(snapshots.view(chain))
@@ -306,7 +316,7 @@ class Execution:
                 owner = users.owner(roots[0], work.user) if work.user else (0, 0)
                 os.close(make_directories(roots[0], work.path, 0o755, owner))
 
-            await in_roots([self.tools.snapshots.mount_of(key)], self.tools.paths.tmp, carry_out)
+            await in_roots([self._mount(key)], self.tools.paths.tmp, carry_out)
             if not any(os.scandir(self.tools.snapshots.upper(key))):
                 return Made("")  # it was there: no layer
             return await self._seal(state, key)

@@ -30,13 +30,15 @@ _FSCONFIG_LIMIT = 255
 class Mount(msgspec.Struct, frozen=True):
     """An overlay of `lowers`, topmost first, with `upper` and `work` where it can be written.
 
-    One lower and no upper is a read-only bind of that folder. All paths are absolute.
+    One lower and no upper is a read-only bind of that folder. All paths are absolute. `volatile` is for an upper that
+    is mounted once and is worth nothing if the machine dies (a build's step): unmounting then syncs nothing.
     """
 
     lowers: tuple[str, ...]
     upper: str = ""
     work: str = ""
     readonly: bool = False
+    volatile: bool = False
 
     def describe(self) -> str:
         """The mount as one line of a plan."""
@@ -67,7 +69,7 @@ class Mount(msgspec.Struct, frozen=True):
         parts = [f"lowerdir={':'.join(lowers)}"]
         if self.upper:
             parts += [f"upperdir={_escape(self.upper)}", f"workdir={_escape(self.work)}"]
-        return ",".join([*parts, *_OPTIONS])
+        return ",".join([*parts, *_OPTIONS, *(["volatile"] if self.volatile else [])])
 
     def _apply_by_parts(self, target: str) -> bool:
         """One fsconfig(2) a layer, where the kernel knows `lowerdir+` (6.8): no limit of one page. False where not."""
@@ -90,6 +92,8 @@ class Mount(msgspec.Struct, frozen=True):
                 linux.fsconfig_string(context, "workdir", self.work)
             for option in _OPTIONS:
                 linux.fsconfig_string(context, *option.split("="))
+            if self.volatile:
+                linux.fsconfig_flag(context, "volatile")
             linux.fsconfig_string(context, "source", "overlay")
             if MountFlag.RDONLY in self._flags():
                 linux.fsconfig_flag(context, "ro")
