@@ -1,7 +1,7 @@
 """The kernel's door: one wrapper a system call, named as its man page.
 
 - `libc.py`: the funnel through which every call goes (errno to OSError, tracing). The only user of ctypes.
-- `mount.py`: mount namespaces' contents: the classic calls and those on descriptors (fsopen, open_tree, move_mount ...).
+- `mount.py`: the classic calls and those on descriptors (fsopen, open_tree, move_mount ...).
 - `openat2.py`: opening paths that somebody hostile wrote.
 - `clone.py`: clone3, setns, unshare, pidfds.
 - `prctl.py`, `capset.py`, `seccomp.py`, `bpf.py`, `process.py`: one concept each.

@@ -17,18 +17,14 @@ import msgspec
 from glassdock.errors import InvalidParameter
 
 
-class _Value(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """What all parts share: frozen, camel case, defaults left out."""
-
-
-class Box(_Value):
+class Box(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """The size of a terminal in characters."""
 
     height: int = 0
     width: int = 0
 
 
-class User(_Value):
+class User(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """Who the process is; `umask` None leaves the engine's 022."""
 
     uid: int = 0
@@ -37,7 +33,7 @@ class User(_Value):
     additional_gids: tuple[int, ...] = ()
 
 
-class Capabilities(_Value):
+class Capabilities(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """Five sets of names such as CAP_CHOWN."""
 
     effective: tuple[str, ...] = ()
@@ -47,7 +43,7 @@ class Capabilities(_Value):
     ambient: tuple[str, ...] = ()
 
 
-class Rlimit(_Value):
+class Rlimit(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """A resource limit, `type` as RLIMIT_NOFILE."""
 
     type: str
@@ -55,7 +51,7 @@ class Rlimit(_Value):
     soft: int
 
 
-class Scheduler(_Value):
+class Scheduler(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """sched_setattr(2)."""
 
     policy: str
@@ -67,14 +63,14 @@ class Scheduler(_Value):
     period: int = 0
 
 
-class IOPriority(_Value):
+class IOPriority(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """ioprio_set(2)."""
 
     priority: int = 0
     class_: str = msgspec.field(name="class", default="IOPRIO_CLASS_NONE")
 
 
-class Process(_Value):
+class Process(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """What runs: arguments, environment, user, working directory, limits."""
 
     cwd: str = "/"
@@ -93,14 +89,14 @@ class Process(_Value):
     io_priority: IOPriority | None = None
 
 
-class Root(_Value):
+class Root(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """The root filesystem; `path` is for bundles, the daemon gives the runtime a mount instead."""
 
     path: str = "rootfs"
     readonly: bool = False
 
 
-class IDMapping(_Value):
+class IDMapping(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """A range of user or group ids."""
 
     container_id: int = msgspec.field(name="containerID")
@@ -108,7 +104,7 @@ class IDMapping(_Value):
     size: int
 
 
-class Mount(_Value):
+class Mount(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """One mount, in the order in which they are made. `type` bind with a `source` path, or a file system."""
 
     destination: str
@@ -119,7 +115,7 @@ class Mount(_Value):
     gid_mappings: tuple[IDMapping, ...] = ()
 
 
-class Hook(_Value):
+class Hook(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """A program that runs at a point of the container's life; `timeout` in seconds."""
 
     path: str
@@ -128,7 +124,7 @@ class Hook(_Value):
     timeout: int | None = None
 
 
-class Hooks(_Value):
+class Hooks(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """The six points of life at which hooks run."""
 
     prestart: tuple[Hook, ...] = ()
@@ -139,14 +135,14 @@ class Hooks(_Value):
     poststop: tuple[Hook, ...] = ()
 
 
-class Namespace(_Value):
+class Namespace(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """A kind (pid, network, mount, ipc, uts, user, cgroup, time), and the path of one to join instead of a new one."""
 
     type: str
     path: str = ""
 
 
-class Device(_Value):
+class Device(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """A device node to provide; `type` c, b, u or p."""
 
     path: str
@@ -158,7 +154,7 @@ class Device(_Value):
     gid: int | None = None
 
 
-class DeviceRule(_Value):
+class DeviceRule(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """A line of the device cgroup; `type` a, c or b; None is "any number"; `access` out of r, w, m."""
 
     allow: bool
@@ -168,7 +164,7 @@ class DeviceRule(_Value):
     access: str = "rwm"
 
 
-class Memory(_Value):
+class Memory(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """Bytes; -1 is unlimited. `swap` is memory and swap together. `swappiness` is a percentage."""
 
     limit: int | None = None
@@ -182,7 +178,7 @@ class Memory(_Value):
     check_before_update: bool = False
 
 
-class CPU(_Value):
+class CPU(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """Shares are v1's weight (2 to 262144); quota and period are microseconds; cpus and mems are lists like 0-3,5."""
 
     shares: int | None = None
@@ -196,13 +192,13 @@ class CPU(_Value):
     idle: int | None = None
 
 
-class Pids(_Value):
+class Pids(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """How many processes and threads; 0 or less is unlimited."""
 
     limit: int = 0
 
 
-class WeightDevice(_Value):
+class WeightDevice(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """A weight for one block device."""
 
     major: int
@@ -211,7 +207,7 @@ class WeightDevice(_Value):
     leaf_weight: int | None = None
 
 
-class ThrottleDevice(_Value):
+class ThrottleDevice(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """A rate (bytes or operations a second) for one block device."""
 
     major: int
@@ -219,7 +215,7 @@ class ThrottleDevice(_Value):
     rate: int
 
 
-class BlockIO(_Value):
+class BlockIO(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """Weights (10 to 1000) and rates of block devices."""
 
     weight: int | None = None
@@ -231,14 +227,14 @@ class BlockIO(_Value):
     throttle_write_iops_device: tuple[ThrottleDevice, ...] = msgspec.field(name="throttleWriteIOPSDevice", default=())
 
 
-class HugepageLimit(_Value):
+class HugepageLimit(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """A limit in bytes for one page size such as 2MB."""
 
     page_size: str
     limit: int
 
 
-class Resources(_Value):
+class Resources(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """What the cgroup allows; `unified` are files of cgroup v2 by name."""
 
     devices: tuple[DeviceRule, ...] = ()
@@ -250,7 +246,7 @@ class Resources(_Value):
     unified: dict[str, str] = {}
 
 
-class SeccompArg(_Value):
+class SeccompArg(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """A condition on one argument of a system call, `op` as SCMP_CMP_EQ."""
 
     index: int
@@ -259,7 +255,7 @@ class SeccompArg(_Value):
     value_two: int = 0
 
 
-class SeccompRule(_Value):
+class SeccompRule(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """System calls and what becomes of them, `action` as SCMP_ACT_ALLOW."""
 
     names: tuple[str, ...]
@@ -268,7 +264,7 @@ class SeccompRule(_Value):
     args: tuple[SeccompArg, ...] = ()
 
 
-class Seccomp(_Value):
+class Seccomp(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """A filter of system calls: a default action and rules."""
 
     default_action: str
@@ -280,14 +276,14 @@ class Seccomp(_Value):
     syscalls: tuple[SeccompRule, ...] = ()
 
 
-class Personality(_Value):
+class Personality(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """personality(2): LINUX or LINUX32."""
 
     domain: str
     flags: tuple[str, ...] = ()
 
 
-class Linux(_Value):
+class Linux(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """Namespaces, cgroup, devices, seccomp, and what of /proc and /sys is hidden."""
 
     namespaces: tuple[Namespace, ...] = ()
@@ -306,7 +302,7 @@ class Linux(_Value):
     time_offsets: dict[str, dict[str, int]] = {}
 
 
-class Spec(_Value):
+class Spec(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """The whole document."""
 
     oci_version: str = "1.2.0"

@@ -3,7 +3,7 @@
 Reading order, which is the order in which it happens:
 
 1. `launch.py`: the daemon's side; a `LaunchRequest` goes in, a `Process` comes out.
-2. `plan.py`: the specification becomes an ordered tuple of steps, each of which can be told (`describe()`) and done (`apply()`).
+2. `plan.py`: the specification becomes an ordered tuple of steps, each of which can be told and done (`stage.py`).
 3. `launcher.py`: the small process that forks; `shim.py`: the one that stays with the container.
 4. `init.py`: the child, which does the steps and becomes the program.
 5. The steps, a file a concept: `namespaces.py`, `rootfs.py`, `cgroups.py` (`cgroups_v1.py`, `cgroups_v2.py`),

@@ -116,6 +116,11 @@ def layout() -> Layout:
         return parse_mountinfo(file.read())
 
 
+def version() -> str:
+    """The version that limits go through on this machine, as Docker says it: "1" or "2"."""
+    return "2" if layout().version == "v2" else "1"
+
+
 def open_cgroup(path: str, found: Layout | None = None) -> Cgroup:
     """The group at `path`, which need not exist. Raises InvalidParameter, or NotSupported where nothing is mounted."""
     # Imported here: each version's file needs this one.
@@ -139,9 +144,7 @@ def check_path(path: str) -> str:
 
 def clear(parent: str, prefix: str) -> None:
     """Remove the groups under `parent` whose name begins with `prefix` and that no process is in."""
-    found = layout()
-    tops = [folder for _, folder, _ in found.v1] if found.v1 else [found.unified] if found.unified else []
-    for top in tops:
+    for top in _tops():
         folder = top + parent
         try:
             names = os.listdir(folder)
@@ -151,6 +154,20 @@ def clear(parent: str, prefix: str) -> None:
             if name.startswith(prefix):
                 with contextlib.suppress(OSError):  # EBUSY: another launcher's, alive
                     os.rmdir(f"{folder}/{name}")
+
+
+def remove_empty(path: str) -> None:
+    """Remove the group if there is neither a process nor a group in it."""
+    for top in _tops():
+        with contextlib.suppress(OSError):
+            os.rmdir(top + path)
+
+
+def _tops() -> list[str]:
+    found = layout()
+    if found.v1:
+        return [folder for _, folder, _ in found.v1]
+    return [found.unified] if found.unified else []
 
 
 def check(resources: Resources) -> None:

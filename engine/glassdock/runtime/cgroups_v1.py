@@ -16,7 +16,7 @@ import signal
 import time
 
 from glassdock.errors import NotSupported
-from glassdock.oci.runtime import BlockIO, CPU, Memory, Resources
+from glassdock.oci.runtime import CPU, BlockIO, Memory, Resources
 from glassdock.runtime import cgroups
 from glassdock.runtime.cgroups import Layout, Stats, set_limit
 

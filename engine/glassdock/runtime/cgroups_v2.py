@@ -17,7 +17,7 @@ import time
 
 from glassdock.errors import StartFailed
 from glassdock.linux import bpf
-from glassdock.oci.runtime import BlockIO, CPU, DeviceRule, Memory, Resources
+from glassdock.oci.runtime import CPU, BlockIO, DeviceRule, Memory, Resources
 from glassdock.runtime import cgroups
 from glassdock.runtime.cgroups import Layout, Stats, set_limit
 from glassdock.runtime.stage import reason

@@ -17,11 +17,12 @@ SHM_SIZE = 64 << 20
 
 def mounts(*, shm_size: int = SHM_SIZE, cgroup_writable: bool = False, sys_writable: bool = False) -> tuple[Mount, ...]:
     """proc, dev, devpts, sys, cgroup, mqueue and shm; the container's files and volumes come behind them."""
+    quiet = ("nosuid", "noexec")
     sys_mode, cgroup_mode = "rw" if sys_writable else "ro", "rw" if cgroup_writable else "ro"
     return (
         Mount("/proc", "proc", "proc", ("nosuid", "noexec", "nodev")),
         Mount("/dev", "tmpfs", "tmpfs", ("nosuid", "nodev", "strictatime", "mode=755", "size=65536k")),
-        Mount("/dev/pts", "devpts", "devpts", ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5")),
+        Mount("/dev/pts", "devpts", "devpts", (*quiet, "newinstance", "ptmxmode=0666", "mode=0620", "gid=5")),
         Mount("/sys", "sysfs", "sysfs", ("nosuid", "noexec", "nodev", sys_mode)),
         Mount("/sys/fs/cgroup", "cgroup", "cgroup", (cgroup_mode, "nosuid", "noexec", "nodev")),
         Mount("/dev/mqueue", "mqueue", "mqueue", ("nosuid", "noexec", "nodev")),

@@ -52,7 +52,7 @@ def run(channel: socket.socket, namespaces: tuple[str, ...]) -> NoReturn:
             for step in task.plan.steps:
                 _do(step, stage)
             _execute(task, stage, recording)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - told to the shim, which tells the daemon
         # A shim that is dead cannot be told, and its death signal is on the way.
         with contextlib.suppress(OSError):
             messages.send(channel, Report(spans, failure=_failure(error, spans)))
@@ -73,7 +73,7 @@ def _become_nobodys_child(channel: socket.socket) -> None:
 
 
 def _receive(channel: socket.socket, stage: Stage) -> Task:
-    """The task. Descriptors: its memfd, [the network namespace], [[stdin], stdout, stderr], the sources in their order."""
+    """The task. Descriptors: its memfd, [the network namespace], [[stdin], stdout, stderr], the sources in order."""
     data, descriptors, _, _ = socket.recv_fds(channel, 64, messages.MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
     if not data:
         os._exit(1)

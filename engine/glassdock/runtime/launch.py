@@ -14,22 +14,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from glassdock import trace
-from glassdock.errors import Conflict, NotFound, StartFailed, Unavailable
+from glassdock.errors import Conflict, NotFound, Unavailable
 from glassdock.linux.mount import AT_FDCWD, MountAttr, OpenTree, mount_setattr, open_tree
 from glassdock.oci.runtime import Linux, Spec
 from glassdock.paths import Paths, atomic_write
 from glassdock.runtime import capabilities, cgroups, defaults, messages, plan, seccomp
-from glassdock.runtime.messages import AnyMessage, Exited, ExitStatus, Failed, Order, Refused, Started, Task
+from glassdock.runtime.messages import AnyMessage, Exited, ExitStatus, Failed, Failure, Order, Refused, Started, Task
 from glassdock.runtime.shim import ShimRecord, short_path
 from glassdock.trace import Span
 from glassdock.unionfs.mounts import Mount
@@ -40,7 +41,7 @@ READY = 3
 class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a launch needs, as values; descriptors are passed beside it.
 
-    `run_dir` exists, is empty and is the container's own: the root is mounted over it in the child's namespace.
+    `run_dir` is the container's own and holds nothing else: the root is mounted over it in the child's namespace.
     `user` is Docker's `name|uid[:group|gid]`, looked up in the container's own /etc/passwd and /etc/group; empty
     means the numbers in `spec.process.user`. `groups` are added ones, by name or number. HOME is set from the entry
     where the environment has none. `log_path` is the json-file, "" for none. A terminal is `spec.process.terminal`.
@@ -75,14 +76,13 @@ class Process:
     run_dir: Path
     pid: int
     started_at_ns: int
+    end: asyncio.Task[ExitStatus]
     spans: list[Span] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    _end: asyncio.Task[ExitStatus] | None = None
 
     async def wait(self) -> ExitStatus:
         """Until it has ended and its output is in the log; as often as one likes."""
-        assert self._end is not None
-        return await asyncio.shield(self._end)
+        return await asyncio.shield(self.end)
 
     async def signal(self, number: int) -> None:
         """Send a signal to the first process; raises Conflict when it has ended."""
@@ -110,8 +110,7 @@ class Process:
 
     def detach(self) -> None:
         """Stop watching; the container goes on."""
-        if self._end:
-            self._end.cancel()
+        self.end.cancel()
 
 
 class Launcher:
@@ -156,46 +155,28 @@ class Launcher:
         try:
             with trace.span("runtime.plan"):
                 order, task, warnings = _prepare(request, netns, attach)
-            with trace.span("runtime.launch", id=request.id[:12]):
+            with trace.span("runtime.order"):
                 control = await self._send(order, task, netns, attach)
-                answer = await _receive(control)
+                answer = await _outcome(control, Path(request.run_dir))
         finally:
             for client in attach:
                 os.close(client.fd)
-        match answer:
-            case Started():
-                made = Process(
-                    Path(request.run_dir), answer.pid, answer.started_at_ns, answer.spans, warnings + answer.warnings
-                )
-                made._end = asyncio.create_task(_watch(control, made.run_dir))
-                return made
-            case Failed(failure=failure, spans=spans):
-                control.close()
-                trace.adopt(spans)
-                raise failure.error()
+        if isinstance(answer, Started):
+            end = asyncio.create_task(_watch(control, Path(request.run_dir)))
+            warnings += answer.warnings
+            return Process(Path(request.run_dir), answer.pid, answer.started_at_ns, end, answer.spans, warnings)
         control.close()
-        await asyncio.to_thread(_bury, Path(request.run_dir), record=False)
-        raise StartFailed("the container's shim died while starting it", "Try again; `glassdock doctor` tells more.")
+        trace.adopt(answer.spans)
+        raise answer.failure.error()
 
-    async def _send(
-        self, order: Order, task: Task, netns: int | None, attach: Sequence[Attach]
-    ) -> socket.socket:
+    async def _send(self, order: Order, task: Task, netns: int | None, attach: Sequence[Attach]) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         memory = messages.pack_task(task)
         try:
             descriptors = [memory, theirs.fileno(), *([netns] if netns is not None else [])]
             descriptors += [client.fd for client in attach]
-            for attempt in (1, 2):
-                try:
-                    if self._socket is None:
-                        raise BrokenPipeError
-                    messages.send(self._socket, order, descriptors)
-                    break
-                except (BrokenPipeError, ConnectionError):
-                    if attempt == 2:
-                        raise Unavailable("the launcher does not answer") from None
-                    await self._start()
+            await self._deliver(order, descriptors)
         except BaseException:
             ours.close()
             raise
@@ -203,6 +184,22 @@ class Launcher:
             theirs.close()
             os.close(memory)
         return ours
+
+    async def _deliver(self, order: Order, descriptors: list[int]) -> None:
+        """Give the order, to a new launcher if the old one is gone; raises Unavailable."""
+        if not self._said(order, descriptors):
+            await self._start()
+            if not self._said(order, descriptors):
+                raise Unavailable("the launcher does not answer")
+
+    def _said(self, order: Order, descriptors: list[int]) -> bool:
+        """Give the order; false where the launcher is gone."""
+        try:
+            if self._socket is not None:
+                messages.send(self._socket, order, descriptors)
+        except ConnectionError:
+            return False
+        return self._socket is not None
 
     async def _start(self) -> None:
         """Start the process, once, also where several launches find it dead at the same time."""
@@ -246,9 +243,8 @@ async def reconnect(run_dir: Path) -> Process | ExitStatus:
     except OSError:
         return await asyncio.to_thread(_bury, run_dir)
     if isinstance(answer, Started):
-        found = Process(run_dir, answer.pid, answer.started_at_ns)
-        found._end = asyncio.create_task(_watch(connection, run_dir))
-        return found
+        end = asyncio.create_task(_watch(connection, run_dir))
+        return Process(run_dir, answer.pid, answer.started_at_ns, end)
     connection.close()
     return await asyncio.to_thread(_bury, run_dir)
 
@@ -258,8 +254,9 @@ def _prepare(request: LaunchRequest, netns: int | None, attach: Sequence[Attach]
     linux = spec.linux or Linux()
     if linux.resources:
         cgroups.check(linux.resources)
-    if not Path(request.run_dir).is_dir():
-        raise NotFound(f"{request.run_dir}: the run folder does not exist")
+    os.makedirs(request.run_dir, mode=0o711, exist_ok=True)
+    for name in ("exit.json", "shim.json", "shim.sock"):  # of an earlier life
+        Path(request.run_dir, name).unlink(missing_ok=True)
     made = plan.make(
         spec,
         request.root,
@@ -285,6 +282,23 @@ def _prepare(request: LaunchRequest, netns: int | None, attach: Sequence[Attach]
     )
     order = Order(request.id, made.namespaces, os.path.dirname(linux.cgroups_path))
     return order, task, plan.missing_capabilities(spec)
+
+
+async def _outcome(control: socket.socket, run_dir: Path) -> Started | Failed:
+    """What became of the launch. Cancelled meanwhile: it is taken back; a start takes milliseconds."""
+    receiving = asyncio.ensure_future(_receive(control))
+    try:
+        answer = await asyncio.shield(receiving)
+    except asyncio.CancelledError:
+        if isinstance(await receiving, Started):
+            await _ask(run_dir, messages.Signal(signal.SIGKILL))
+            await _watch(control, run_dir)
+        control.close()
+        raise
+    if isinstance(answer, Started | Failed):
+        return answer
+    await asyncio.to_thread(_bury, run_dir, record=False)
+    return Failed(Failure("StartFailed", "the container's shim died while starting it"))
 
 
 async def _receive(connection: socket.socket) -> AnyMessage | None:
@@ -351,7 +365,7 @@ def _bury(run_dir: Path, *, record: bool = True) -> ExitStatus:
 
 
 @contextlib.contextmanager
-def _unwritable(program: str):  # type: ignore[no-untyped-def]
+def _unwritable(program: str) -> Iterator[str]:
     """A path of a read-only mount of the program, so that nobody can write to it through /proc/PID/exe (2019-5736)."""
     try:
         tree = open_tree(AT_FDCWD, os.path.realpath(program), OpenTree.CLONE)

@@ -11,6 +11,7 @@ Source: https://docs.python.org/3/library/gc.html#gc.freeze
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import select
@@ -37,7 +38,7 @@ class Launcher:
     daemon: socket.socket
     cgroup_parent: str
     wanted: int
-    ready: list[socket.socket] = field(default_factory=list)
+    ready: list[tuple[int, socket.socket]] = field(default_factory=list)
 
     def serve(self) -> None:
         """Carry out orders until the daemon is gone."""
@@ -55,7 +56,8 @@ class Launcher:
                 continue
             self._reap(reader)
             if not self._hear():
-                return
+                break
+        self._end()
 
     def _hear(self) -> bool:
         """One order, if there is one; False when the daemon is gone."""
@@ -80,7 +82,7 @@ class Launcher:
     def _carry_out(self, order: Order, descriptors: list[int]) -> None:
         if order.namespaces == USUAL and order.cgroup_parent == self.cgroup_parent:
             while self.ready:
-                waiting = self.ready.pop(0)
+                _, waiting = self.ready.pop(0)
                 try:
                     with waiting:
                         messages.send(waiting, order, descriptors)
@@ -93,11 +95,21 @@ class Launcher:
 
     def _make_ready(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        if os.fork() == 0:
+        pid = os.fork()
+        if pid == 0:
             _separate([theirs.fileno()])
             _wait_for_order(theirs, f"{self.cgroup_parent}/{POOL_PREFIX}{os.getpid()}")
         theirs.close()
-        self.ready.append(ours)
+        self.ready.append((pid, ours))
+
+    def _end(self) -> None:
+        """Send home those who waited for an order, and take away the group above all if nobody is in it."""
+        for _, waiting in self.ready:
+            waiting.close()
+        for pid, _ in self.ready:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+        cgroups.remove_empty(self.cgroup_parent)
 
     def _reap(self, reader: int) -> None:
         try:
@@ -122,7 +134,7 @@ def _separate(kept: list[int]) -> None:
 def _wait_for_order(orders: socket.socket, cgroup_path: str) -> NoReturn:
     """Make a child ahead, wait, carry out; if the launcher goes first, clear away and go too."""
     group = cgroups.open_cgroup(cgroup_path)
-    child = None
+    child: Child | None = None
     try:
         with trace.recording("shim") as recording:
             with trace.span("runtime.prepare", prepared=True):
@@ -134,7 +146,7 @@ def _wait_for_order(orders: socket.socket, cgroup_path: str) -> NoReturn:
             orders.close()
             shim.run(order, descriptors, child)
     finally:
-        if child:
+        if child is not None:
             child.kill()
         group.remove()
         os._exit(0)

@@ -18,7 +18,14 @@ from typing import TypeAlias
 
 import msgspec
 
-from glassdock.errors import CommandNotExecutable, CommandNotFound, InvalidParameter, NotSupported, StartFailed
+from glassdock.errors import (
+    CommandNotExecutable,
+    CommandNotFound,
+    GlassdockError,
+    InvalidParameter,
+    NotSupported,
+    StartFailed,
+)
 from glassdock.oci.runtime import Resources
 from glassdock.runtime.plan import Plan
 from glassdock.trace import Span
@@ -49,11 +56,17 @@ class Task(msgspec.Struct, frozen=True):
 
 
 class Order(Message, frozen=True):
-    """Start a container. Descriptors: the task's memfd, the control socket, [the network namespace], attached clients."""
+    """Start a container. Descriptors: the task's memfd, the control socket, [network namespace], attached clients."""
 
     id: str
     namespaces: tuple[str, ...]
     cgroup_parent: str
+
+
+_STARTS: dict[str, type[StartFailed]] = {
+    "CommandNotFound": CommandNotFound,
+    "CommandNotExecutable": CommandNotExecutable,
+}
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -64,15 +77,13 @@ class Failure(msgspec.Struct, frozen=True):
     step: str = ""
     errno: int = 0
 
-    def error(self) -> StartFailed | InvalidParameter | NotSupported:
+    def error(self) -> GlassdockError:
         """The error to raise."""
-        if self.kind in ("InvalidParameter", "NotSupported"):
-            return {"InvalidParameter": InvalidParameter, "NotSupported": NotSupported}[self.kind](self.message)
-        kinds: dict[str, type[StartFailed]] = {
-            "CommandNotFound": CommandNotFound,
-            "CommandNotExecutable": CommandNotExecutable,
-        }
-        return kinds.get(self.kind, StartFailed)(self.message, step=self.step, errno=self.errno)
+        if self.kind == "InvalidParameter":
+            return InvalidParameter(self.message)
+        if self.kind == "NotSupported":
+            return NotSupported(self.message)
+        return _STARTS.get(self.kind, StartFailed)(self.message, step=self.step, errno=self.errno)
 
 
 class Report(Message, frozen=True):
@@ -150,11 +161,9 @@ class Refused(Message, frozen=True):
     message: str
 
 
-AnyMessage: TypeAlias = (
-    Order | Report | Started | Failed | Exited | Watch | Attach | Signal | Resize | Done | Refused
-)
+AnyMessage: TypeAlias = Order | Report | Started | Failed | Exited | Watch | Attach | Signal | Resize | Done | Refused
 
-_decoder = msgspec.msgpack.Decoder(AnyMessage)
+_decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
 _encoder = msgspec.msgpack.Encoder()
 _tasks = msgspec.msgpack.Decoder(Task)
 

@@ -28,7 +28,7 @@ USUAL = ("cgroup", "ipc", "mount", "pid", "uts")
 
 
 def kinds(linux: Linux) -> tuple[tuple[str, ...], dict[str, str]]:
-    """(kinds of new namespaces, path by kind of those to join). Raises InvalidParameter for an unknown or doubled one."""
+    """(kinds of new namespaces, path by kind of those to join). Raises InvalidParameter for an unknown one."""
     new: set[str] = set()
     joined: dict[str, str] = {}
     for namespace in linux.namespaces:

@@ -85,6 +85,9 @@ AnyStep: TypeAlias = (
 
 _FILESYSTEMS = frozenset({"proc", "sysfs", "tmpfs", "devpts", "mqueue"})
 _MOST_SOURCES = 200
+_IPC_SYSCTLS = frozenset(
+    f"kernel.{name}" for name in "msgmax msgmnb msgmni sem shmall shmmax shmmni shm_rmid_forced".split()
+)
 _DEVICES = (
     ("/dev/null", "c", 1, 3),
     ("/dev/zero", "c", 1, 5),
@@ -153,7 +156,7 @@ def make(
     if body.terminal:
         size = body.console_size
         steps.append(Terminal(size.height if size else 0, size.width if size else 0))
-    steps += _kernel_view(spec, linux, new)
+    steps += _kernel_view(linux, new, own_network=netns or "network" in new)
     steps += _settings(spec, body, new, joined)
     steps.append(Pivot())
     if spec.root and spec.root.readonly:
@@ -251,11 +254,11 @@ def _devices(spec: Spec, linux: Linux) -> list[AnyStep]:
     return steps
 
 
-def _kernel_view(spec: Spec, linux: Linux, new: tuple[str, ...]) -> list[AnyStep]:
+def _kernel_view(linux: Linux, new: tuple[str, ...], *, own_network: bool) -> list[AnyStep]:
     steps: list[AnyStep] = []
     if linux.sysctl:
         for name in linux.sysctl:
-            _check_sysctl(name, new, linux)
+            _check_sysctl(name, new, own_network)
         steps.append(Sysctl(tuple(sorted(linux.sysctl.items()))))
     for path in (*linux.readonly_paths, *linux.masked_paths):
         if not path.startswith("/") or ".." in path.split("/"):
@@ -267,16 +270,13 @@ def _kernel_view(spec: Spec, linux: Linux, new: tuple[str, ...]) -> list[AnyStep
     return steps
 
 
-def _check_sysctl(name: str, new: tuple[str, ...], linux: Linux) -> None:
+def _check_sysctl(name: str, new: tuple[str, ...], own_network: bool) -> None:
     """Only what belongs to a namespace of the container's own may be set."""
-    own = {namespace.type for namespace in linux.namespaces}
-    of_ipc = ("kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax")
-    of_ipc += ("kernel.shmmni", "kernel.shm_rmid_forced")
     if "/" in name or ".." in name.split("."):
         raise InvalidParameter(f"invalid sysctl {name!r}")
-    if (name in of_ipc or name.startswith("fs.mqueue.")) and "ipc" in new:
+    if (name in _IPC_SYSCTLS or name.startswith("fs.mqueue.")) and "ipc" in new:
         return
-    if name.startswith("net.") and "network" in own:
+    if name.startswith("net.") and own_network:
         return
     raise InvalidParameter(f"sysctl {name!r} is not in a separate kernel namespace")
 

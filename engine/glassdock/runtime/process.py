@@ -39,7 +39,7 @@ class Rlimits(Step, frozen=True, tag="rlimits"):
     def apply(self, stage: Stage) -> None:
         for name, soft, hard in self.limits:
             try:
-                resource.setrlimit(RLIMITS[name], (soft, hard))
+                resource.setrlimit(RLIMITS[name], (_limit(soft), _limit(hard)))
             except (OSError, ValueError) as error:
                 # Python turns EPERM into ValueError: this machine lacks CAP_SYS_RESOURCE to raise a hard limit.
                 raise StartFailed(f"setting rlimit {name} to {soft}:{hard}: {error}", errno=errno.EPERM) from error
@@ -54,12 +54,14 @@ class OomScore(Step, frozen=True, tag="oom_score"):
         return f"oom_score_adj {self.adjustment}"
 
     def apply(self, stage: Stage) -> None:
-        with attempt("writing oom_score_adj"):
-            file = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.write(file, b"%d" % self.adjustment)
-            finally:
-                os.close(file)
+        file = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(file, b"%d" % self.adjustment)
+        except PermissionError:
+            # Lowering it needs CAP_SYS_RESOURCE, which this machine may not give.
+            stage.warnings.append(f"this machine does not let oom_score_adj be {self.adjustment}")
+        finally:
+            os.close(file)
 
 
 class ResolveUser(Step, frozen=True, tag="user"):
@@ -86,7 +88,7 @@ class ResolveUser(Step, frozen=True, tag="user"):
         elif named:
             extra = {_number(row[2]) for row in _rows(stage, "/etc/group", 4) if named in row[3].split(",")}
         extra |= {self._group(stage, word) for word in self.groups}
-        stage.groups = tuple(sorted(extra - {stage.gid})) + (stage.gid,)
+        stage.groups = (*sorted(extra - {stage.gid}), stage.gid)
 
     @staticmethod
     def _group(stage: Stage, word: str) -> int:
@@ -196,7 +198,6 @@ class SetUser(Step, frozen=True, tag="set_user"):
             os.setresgid(stage.gid, stage.gid, stage.gid)
             os.setresuid(stage.uid, stage.uid, stage.uid)
 
-
     @staticmethod
     def _give_streams(stage: Stage) -> None:
         """Pipes and the terminal become the user's, so that /dev/stdout can be opened; no device of the machine's."""
@@ -214,6 +215,10 @@ class NoNewPrivileges(Step, frozen=True, tag="no_new_privileges"):
     def apply(self, stage: Stage) -> None:
         with attempt("setting no_new_privs"):
             prctl.set_no_new_privileges()
+
+
+def _limit(value: int) -> int:
+    return resource.RLIM_INFINITY if value < 0 or value >= 1 << 63 else value
 
 
 def environment(env: tuple[str, ...], home: str) -> dict[bytes, bytes]:

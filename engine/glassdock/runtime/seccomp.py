@@ -78,7 +78,7 @@ def _default_profile(capabilities: frozenset[str], machine: str) -> Seccomp:
 
 
 @functools.lru_cache(maxsize=64)
-def compile(profile: Seccomp) -> bytes:
+def compile(profile: Seccomp) -> bytes:  # noqa: A001 - the word for it
     """The filter as the kernel takes it. Raises InvalidParameter for words that mean nothing, NotSupported."""
     library = _library()
     made = library.SyscallFilter(_action(library, profile.default_action, profile.default_errno_ret))

@@ -67,7 +67,7 @@ def run(order: Order, descriptors: list[int], child: Child | None = None) -> NoR
     try:
         Shim(order, descriptors, child).live()
         code = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the last place: into the daemon's log
         traceback.print_exc()
     finally:
         os._exit(code)
@@ -170,9 +170,7 @@ class Shim:
 
     def _new_streams(self) -> Streams:
         task = self._task
-        return Streams(
-            self._selector, self._log, terminal=task.terminal, stdin=task.stdin, once=task.stdin_once
-        )
+        return Streams(self._selector, self._log, terminal=task.terminal, stdin=task.stdin, once=task.stdin_once)
 
     def _record(self, cgroup: str) -> None:
         record = ShimRecord(os.getpid(), cgroup, time.time_ns())
@@ -224,7 +222,8 @@ class Shim:
                 self._exit_code = ended.si_status + (128 if killed else 0)
 
     def _finish(self, code: int) -> None:
-        assert self._child is not None and self._started is not None
+        assert self._child is not None
+        assert self._started is not None
         finished, error, killed = time.time_ns(), "", False
         if group := self._child.cgroup:
             try:
@@ -273,7 +272,8 @@ class Shim:
         self._tell(connection, answer)
 
     def _answer(self, connection: socket.socket, message: AnyMessage, descriptors: list[int]) -> AnyMessage:
-        assert self._child is not None and self._started is not None
+        assert self._child is not None
+        assert self._started is not None
         match message:
             case Watch():
                 self._watchers.append(connection)

@@ -101,7 +101,9 @@ class Client:
 class Streams:
     """All streams of one container."""
 
-    def __init__(self, selector: selectors.BaseSelector, log: JsonLog, *, terminal: bool, stdin: bool, once: bool) -> None:
+    def __init__(
+        self, selector: selectors.BaseSelector, log: JsonLog, *, terminal: bool, stdin: bool, once: bool
+    ) -> None:
         self.terminal = terminal
         self.clients: list[Client] = []
         self._selector = selector
@@ -226,7 +228,10 @@ class Streams:
         self._selector.register(descriptor, selectors.EVENT_READ, self._reader(descriptor))
 
     def _reader(self, descriptor: int) -> Handler:
-        return lambda _events: self._read(descriptor) and None
+        def handler(_events: int) -> None:
+            self._read(descriptor)
+
+        return handler
 
     def _read(self, descriptor: int) -> bool:
         """Take one chunk; False where there is none now or it was the end."""
