@@ -237,3 +237,51 @@ def peak_memory() -> int:
 def reset_peak_memory() -> None:
     """Start measuring anew (proc(5), clear_refs)."""
     Path("/proc/self/clear_refs").write_text("5")
+
+
+@contextlib.asynccontextmanager
+async def flaky(target: str, *, up: list[int], down: list[int]) -> AsyncIterator[str]:
+    """A proxy to `target` whose connections break: one after each number of bytes in `up` (towards the target) or
+    `down` (from it), in this order; when the numbers are used up, it holds."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, limits: list[int]) -> None:
+        passed = 0
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(16384):
+                passed += len(data)
+                if limits and passed > limits[0]:
+                    limits.pop(0)
+                    break
+                sink.write(data)
+                await sink.drain()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        host, _, port = target.rpartition(":")
+        other_reader, other_writer = await asyncio.open_connection(host, int(port))
+        pumps = [
+            asyncio.create_task(pump(reader, other_writer, up)),
+            asyncio.create_task(pump(other_reader, writer, down)),
+        ]
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        for one in pumps:
+            one.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+        for end in (writer, other_writer):
+            end.transport.abort()
+        tasks.discard(task)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        host, port = server.sockets[0].getsockname()
+        yield f"{host}:{port}"
+    finally:
+        server.close()
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.wait_closed()

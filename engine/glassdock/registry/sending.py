@@ -53,15 +53,21 @@ class Upload:
 
     async def run(self) -> None:
         """Send it all; raises Corrupt, Forbidden, Unauthorized, Unavailable."""
-        location = await self.start()
-        try:
-            if self.descriptor.size <= CHUNK or not self._repeatable:
-                await self._finish(location, whole=True)
-            else:
-                await self._finish(await self._stream(location), whole=False)
-        except BaseException:
-            await cancel(self.connection, self.endpoint, self.access, location)
-            raise
+        for attempt in range(transport.ATTEMPTS):
+            location = await self.start()
+            try:
+                if self.descriptor.size <= CHUNK or not self._repeatable:
+                    return await self._finish(location, whole=True)
+                return await self._finish(await self._stream(location), whole=False)
+            except BROKEN as error:
+                await cancel(self.connection, self.endpoint, self.access, location)
+                if attempt == transport.ATTEMPTS - 1 or not self._repeatable:
+                    raise transport.unreachable(self.endpoint, error) from error
+                await asyncio.sleep(transport.pause(attempt))
+            except BaseException:
+                await cancel(self.connection, self.endpoint, self.access, location)
+                raise
+        return None
 
     async def start(self) -> URL:
         """Begin the upload; gives its location."""
@@ -115,12 +121,9 @@ class Upload:
         url = URL(f"{location}{mark}digest={quote(self.descriptor.digest, safe='')}", encoded=True)
         length = self.descriptor.size if whole else 0
         headers = {"Content-Length": str(length), "Content-Type": "application/octet-stream"}
-        try:
-            async with self._send("PUT", url, headers, 0 if whole else self.descriptor.size) as response:
-                if response.status not in (201, 202, 204):
-                    raise await transport.refused(response, self.endpoint, self.reference.repository(), "push")
-        except BROKEN as error:
-            raise transport.unreachable(self.endpoint, error) from error
+        async with self._send("PUT", url, headers, 0 if whole else self.descriptor.size) as response:
+            if response.status not in (201, 202, 204):
+                raise await transport.refused(response, self.endpoint, self.reference.repository(), "push")
 
     @contextlib.asynccontextmanager
     async def _send(

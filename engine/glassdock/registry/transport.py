@@ -117,15 +117,18 @@ class Transport:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The response to a request, whatever its status; 401 only where no grant was to be had.
 
-        `body` makes the request's body, once for each time it has to be sent. Raises Unavailable.
+        `body` makes the request's body, once for each time it has to be sent. Raises Unavailable; without `retry`, a
+        connection that broke is raised as what it is (BROKEN).
         """
-        for attempt in range(ATTEMPTS if retry else 1):
+        for attempt in range(ATTEMPTS):
             last = not retry or attempt == ATTEMPTS - 1
             try:
                 response = await self._authorized(method, url, endpoint, access, headers or {}, body)
             except aiohttp.ClientConnectorError as error:
                 raise unreachable(endpoint, error) from error
             except BROKEN as error:
+                if not retry:
+                    raise
                 if last or isinstance(error, aiohttp.ConnectionTimeoutError):
                     raise unreachable(endpoint, error) from error
                 await asyncio.sleep(pause(attempt))
