@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import msgspec
 
 from glassdock.oci import digest as digests
-from glassdock.oci.image import OCI_LAYER, Descriptor, ImageConfig, Manifest
+from glassdock.oci.image import DOCKER_LAYER_GZIP, OCI_LAYER, OCI_LAYER_GZIP, Descriptor, ImageConfig, Manifest
 
 
 class LayerRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -31,8 +31,12 @@ class LayerRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     tar_size: int = -1
 
     def descriptor(self) -> Descriptor:
-        """The layer's place in a manifest: the blob, else the uncompressed tar, which can be made again any time."""
-        return self.blob or Descriptor(OCI_LAYER, self.diff_id, max(self.tar_size, 0))
+        """The layer in a new manifest: the blob, else the uncompressed tar, which can be made again any time."""
+        if self.blob is None:
+            return Descriptor(OCI_LAYER, self.diff_id, max(self.tar_size, 0))
+        if self.blob.media_type == DOCKER_LAYER_GZIP:  # the same bytes; an OCI manifest calls them so
+            return Descriptor(OCI_LAYER_GZIP, self.blob.digest, self.blob.size)
+        return self.blob
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):

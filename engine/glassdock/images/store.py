@@ -5,7 +5,7 @@ Interface:
 - `tag`, `untag`, `remove`: names, and Docker's `rmi` (see `removal.py`).
 - `create(config, layers, tags)`: an image that was built here; `add(...)`: one that was pulled.
 - `ingest`, `blob_path`, `has_blob`, `read_blob`: the content store (see `blobs.py`).
-- `ensure(image)`: unpack what is missing of its layers.
+- `ensure(image)`: unpack what is missing of its layers; `layer`, `repositories`: what is known of one layer.
 - `lease()`: what is being made and must not be removed meanwhile; `keep(provider)`: what others hold.
 - `repair()`, `sweep()`, `live_chains()`: after a crash, and for prune.
 
@@ -16,6 +16,7 @@ The manifest and the config are kept as the bytes that came, and pushed as the s
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import threading
@@ -23,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -57,6 +59,7 @@ class Store:
         self._file = paths.images / "images.json"
         self._lock = threading.RLock()
         self._leases: list[Lease] = []
+        self._exclusive: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._keepers: list[Callable[[], Iterable[str]]] = []
         self._documents: dict[str, tuple[ImageConfig, Manifest]] = {}
         self._state = self._load()
@@ -244,6 +247,27 @@ class Store:
                     self.snapshotter, self.blob_path(layer.blob.digest), layer.diff_id, layer.chain_id, parent
                 )
             parent = layer.chain_id
+
+    def layer(self, diff_id: str) -> LayerRecord | None:
+        """What is known of a layer from any image that has it."""
+        with self._lock:
+            found = (layer for record in self._state.images.values() for layer in record.layers)
+            return next((layer for layer in found if layer.diff_id == diff_id), None)
+
+    def repositories(self, domain: str, blob: str) -> list[str]:
+        """The repositories (paths) of a registry that held the blob when we last pulled or pushed there."""
+        with self._lock:
+            holders = {
+                key
+                for key, record in self._state.images.items()
+                if any(layer.blob and layer.blob.digest == blob for layer in record.layers)
+            }
+            names = (Reference.parse(name) for name, key in self._state.digests.items() if key in holders)
+            return sorted({reference.path for reference in names if reference.domain == domain})
+
+    def exclusive(self, name: str) -> asyncio.Lock:
+        """The lock for making one thing, a layer say, that two pulls may want at once."""
+        return self._exclusive.setdefault(name, asyncio.Lock())
 
     # What is needed
 
