@@ -118,9 +118,8 @@ class Copier:
                     yield directory, base
                 return
             with self._made(above) as directory:
-                try:
-                    link = os.readlink(name, dir_fd=directory)
-                except OSError:  # missing, or no link: this is the place
+                link = _link(directory, name)
+                if not link:
                     yield directory, name
                     return
             path = posixpath.join(above, link)
@@ -167,10 +166,10 @@ class Copier:
             os.utime(name, ns=(info.st_atime_ns, info.st_mtime_ns), dir_fd=directory, follow_symlinks=False)
 
 
-def make_directories(target: int, path: str, mode: int, owner: tuple[int, int]) -> int:
+def make_directories(target: int, path: str, mode: int, owner: tuple[int, int], *, links: int = _LINKS) -> int:
     """A descriptor of the directory `path` inside the root; what is missing is made with that mode and owner.
 
-    Raises ValueError where something on the way is no directory.
+    A link that leads to nothing is made true, inside the root. Raises ValueError where something is no directory.
     """
     directory = open_in_root(target, ".", _DIRECTORY)
     walked = ""
@@ -180,10 +179,16 @@ def make_directories(target: int, path: str, mode: int, owner: tuple[int, int]) 
             try:
                 following = open_in_root(target, walked, _DIRECTORY)
             except FileNotFoundError:
-                os.mkdir(name, 0o700, dir_fd=directory)
-                os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
-                following = open_in_root(target, walked, _DIRECTORY)
-                os.chmod(f"/proc/self/fd/{following}", mode)
+                if link := _link(directory, name):
+                    if not links:
+                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), walked) from None
+                    there = posixpath.join(posixpath.dirname(walked), link)
+                    following = make_directories(target, there, mode, owner, links=links - 1)
+                else:
+                    os.mkdir(name, 0o700, dir_fd=directory)
+                    os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
+                    following = open_in_root(target, walked, _DIRECTORY)
+                    os.chmod(f"/proc/self/fd/{following}", mode)
             except NotADirectoryError:
                 raise ValueError(f"cannot copy to non-directory: {walked}") from None
             os.close(directory)
@@ -200,6 +205,16 @@ def _opened(descriptor: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _link(directory: int, name: str) -> str:
+    """Where the link `name` leads, "" where there is no link."""
+    try:
+        return os.readlink(name, dir_fd=directory)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EINVAL):
+            return ""
+        raise
 
 
 def _is_directory(root: int, path: str) -> bool:

@@ -228,7 +228,8 @@ def digest(root: int, items: list[Item], hidden: Hidden, *, owners: bool) -> Dig
         for entry in walk(root, item, hidden):
             line = _line(entry, owners=owners)
             whole.update(line)
-            files[posixpath.join(item.path, entry.path).rstrip("/") or "."] = hashlib.sha256(line).hexdigest()[:16]
+            shown = posixpath.join(item.path, entry.path).rstrip("/").encode(*_NAMES).decode(errors="replace")
+            files[shown or "."] = hashlib.sha256(line).hexdigest()[:16]
     return Digest(f"sha256:{whole.hexdigest()}", files)
 
 

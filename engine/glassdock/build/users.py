@@ -90,7 +90,7 @@ def _apply(clause: str, bits: int, *, directory: bool) -> int:
     mask = sum({"u": 0o4700, "g": 0o2070, "o": 0o0007}[one] for one in set(classes)) | (
         0o1000 if len(set(classes)) == 3 else 0
     )
-    for operator, what in re.findall(r"([-+=])([rwxXst]*|[ugo])", actions):
+    for operator, what in re.findall(r"([-+=])([ugo]|[rwxXst]*)", actions):
         value = _permissions(what, bits, directory=directory) & mask
         if operator == "+":
             bits |= value
