@@ -249,7 +249,7 @@ async def _receive(request: web.Request, upload: Upload) -> None:
     expected = -1
     if (stated := request.headers.get("Content-Range")) is not None:
         match = re.fullmatch(r"([0-9]{1,18})-([0-9]{1,18})", stated)
-        if match is None:
+        if match is None or int(match[2]) < int(match[1]):
             raise _refusal(400, "BLOB_UPLOAD_INVALID", f"Content-Range must be <first>-<last>, it is {stated!r}")
         first, expected = int(match[1]), int(match[2]) - int(match[1]) + 1
         if first != upload.offset:
@@ -257,11 +257,19 @@ async def _receive(request: web.Request, upload: Upload) -> None:
             raise _refusal(416, "BLOB_UPLOAD_INVALID", f"the next byte is {upload.offset}, not {first}", headers)
         if request.content_length not in (None, expected):
             raise _refusal(400, "SIZE_INVALID", f"{stated} are not {request.content_length} bytes")
-    end = upload.offset + expected
-    async for chunk in _chunks(request):
-        if expected >= 0 and end < upload.offset + len(chunk):
-            raise _refusal(400, "SIZE_INVALID", f"the body is longer than its Content-Range {stated}")
-        await asyncio.to_thread(upload.write, chunk)
+    received = 0
+    # One chunk is hashed and written while the next one arrives.
+    writing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    writing.set_result(None)
+    try:
+        async for chunk in _chunks(request):
+            received += len(chunk)
+            if 0 <= expected < received:
+                raise _refusal(400, "SIZE_INVALID", f"the body is longer than its Content-Range {stated}")
+            await writing
+            writing = asyncio.ensure_future(asyncio.to_thread(upload.write, chunk))
+    finally:
+        await writing
 
 
 async def _chunks(request: web.Request) -> AsyncIterator[bytes]:
