@@ -14,7 +14,7 @@ import sys
 from typing import Any
 
 from glassdock import errors, paths
-from glassdock.client import start
+from glassdock.client import start, wire
 from glassdock.client.mapping import mapped
 
 ELSEWHERE = "Glassdock runs on Linux: use its Binder link, open the clone in a devcontainer, or, on Windows, in WSL2."
@@ -34,6 +34,10 @@ def connect(host: str | None = None) -> Any:
     url = address(host)
     if host is None:
         start.ensure(paths.socket_path())
+    elif url.startswith("unix://") and not wire.ping(paths.socket_path(host)):
+        raise errors.Unavailable(
+            f"no engine answers on {url}", "Start one there, or leave the address out: ours starts by itself."
+        )
     import docker
 
     with mapped(url):

@@ -47,7 +47,7 @@ def ping(path: Path, *, timeout: float = 5.0) -> bool:
             ) from error
         try:
             connection.sendall(b"GET /_ping HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n")
-            return connection.recv(64).startswith(b"HTTP/1.1 200")
+            return connection.recv(64).split(b" ")[1:2] == [b"200"]
         except TimeoutError as error:
             raise errors.Unavailable(
                 f"the engine on {path} does not answer", "Look at its log next to the socket, or stop it."
