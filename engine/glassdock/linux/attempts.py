@@ -156,8 +156,7 @@ def _as_root(work: Work) -> str:
 
 def _with_range(work: Work) -> str:
     """In a user namespace that newuidmap gave a range of ids."""
-    user = pwd.getpwuid(os.geteuid()).pw_name
-    ranges = {name: _subordinate(f"/etc/{name}", user) for name in ("subuid", "subgid")}
+    ranges = {name: _subordinate(f"/etc/{name}") for name in ("subuid", "subgid")}
     ready, wait = os.pipe()
     go, tell = os.pipe()
     me = os.getpid()
@@ -190,7 +189,10 @@ def _with_range(work: Work) -> str:
     return work()
 
 
-def _subordinate(path: str, user: str) -> tuple[int, int]:
+def _subordinate(path: str) -> tuple[int, int]:
+    user = str(os.geteuid())
+    with contextlib.suppress(KeyError):  # a pod's user often has no name
+        user = pwd.getpwuid(os.geteuid()).pw_name
     try:
         for line in Path(path).read_text().splitlines():
             name, first, count = line.split(":")
@@ -403,8 +405,9 @@ def limits() -> Outcome:
         except _Refused as refused:
             tries.append(refused.outcome)
         if tries[-1].level:
-            break
-    return _first(tries, "rlimits")
+            return _first(tries, "rlimits")
+    # Where a hierarchy has what is needed and refuses, that is the reason, not another one that lacks it.
+    return _first(sorted(tries, key=lambda outcome: outcome.errno == errno.ENOENT), "rlimits")
 
 
 @contextlib.contextmanager
@@ -501,6 +504,8 @@ def seccomp() -> Outcome:
     def library() -> str:
         try:
             import pyseccomp
+        except ModuleNotFoundError as error:
+            raise _Refused("pyseccomp", errno.ENOENT) from error
         except (ImportError, OSError, RuntimeError) as error:
             raise _Refused("libseccomp", errno.ENOENT) from error
         pyseccomp.SyscallFilter(pyseccomp.ALLOW)

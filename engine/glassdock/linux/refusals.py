@@ -99,6 +99,12 @@ _ROWS = (
         _UBUNTU,
     ),
     _Row(
+        ("unshare", "uid_map", "mount", "chroot"),
+        lambda number, facts: number in _REFUSED and facts.root and facts.seccomp != 2,
+        "this root has not the capabilities that make a container (CAP_SYS_ADMIN)",
+        "Pod: securityContext.privileged true, or run as an ordinary user. Docker: --privileged",
+    ),
+    _Row(
         ("unshare", "chroot"),
         lambda number, facts: number in _REFUSED and facts.seccomp == 2,
         "a seccomp filter around this process forbids new namespaces",
@@ -193,6 +199,12 @@ _ROWS = (
         lambda number, _: number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.ENOENT),
         "no cgroup is delegated to this user",
         "systemd-run --user --scope -p Delegate=yes $SHELL; until then limits are those of setrlimit, a process",
+    ),
+    _Row(
+        ("pyseccomp",),
+        _always,
+        "the Python package pyseccomp is missing, so containers run without a filter",
+        "make setup",
     ),
     _Row(
         ("libseccomp",),
