@@ -102,7 +102,7 @@ async def test_a_source_cannot_leave_the_context(shop: Workshop, short_tmp: Path
     [
         (
             "COPY missing /x",
-            "file not found in build context or excluded by .dockerignore: stat missing: file does not exist (Dockerfile",
+            "COPY failed: file not found in build context or excluded by .dockerignore: stat missing: file does not",
         ),
         ("COPY ignored /x", "excluded by .dockerignore: stat ignored: file does not exist"),
         ("COPY *.zip /x/", "COPY failed: no source files were specified: nothing matches *.zip"),

@@ -6,8 +6,8 @@ Interface:
 - `.receive(chunks, folder)`: the client's tar becomes the context.
 - `.record(image_id)`: which line made which layer. `.prune()`: forget the cache.
 
-Rules: nothing is tagged before everything is there. An error before the first line is raised as it is; what comes later
-is raised too, and `classic.failure` says what the stream's last line is.
+Rules: nothing is tagged before everything is there. What goes wrong is raised, before the first line of progress or
+after it; whoever serves the stream makes its last line of it.
 """
 
 from __future__ import annotations

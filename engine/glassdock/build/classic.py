@@ -1,8 +1,7 @@
 """The progress of a build as the classic endpoint tells it: JSON lines that `docker build` prints.
 
 Interface:
-- `Stream(progress, quiet)`: the observer of an execution; `start`, `finish` frame it.
-- `failure(error)`: the last line of a build that failed after it had begun.
+- `Stream(progress, quiet)`: the observer of an execution; `start` and `finish` frame it.
 
 Rules: the words are the classic builder's. Bytes of a command's output become text whatever they are; a character that
 is split over two writes is put together.
@@ -19,7 +18,6 @@ from typing import Any
 from glassdock.build.dockerfile import Dockerfile
 from glassdock.build.instructions import Source
 from glassdock.build.work import Plan
-from glassdock.errors import BuildError, GlassdockError
 from glassdock.images.progress import Progress, short
 
 
@@ -99,11 +97,3 @@ class Stream:
     def _say(self, text: str) -> None:
         if not self.quiet:
             self.progress({"stream": text})
-
-
-def failure(error: GlassdockError) -> dict[str, Any]:
-    """The stream's last line; `code` is the exit code of a failed command, which `docker build` then exits with."""
-    detail: dict[str, Any] = {"message": error.message}
-    if isinstance(error, BuildError) and error.code:
-        detail["code"] = error.code
-    return {"errorDetail": detail, "error": error.message}

@@ -317,7 +317,7 @@ class Execution:
                 os.close(make_directories(roots[0], work.path, 0o755, owner))
 
             await in_roots([self._mount(key)], self.tools.paths.tmp, carry_out)
-            if not any(os.scandir(self.tools.snapshots.upper(key))):
+            if not os.listdir(self.tools.snapshots.upper(key)):
                 return Made("")  # it was there: no layer
             return await self._seal(state, key)
 

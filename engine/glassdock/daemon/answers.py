@@ -22,7 +22,7 @@ import msgspec
 from aiohttp import web
 
 from glassdock.engine import Engine
-from glassdock.errors import GlassdockError, InvalidParameter, NotModified, from_oserror, to_body
+from glassdock.errors import BuildError, GlassdockError, InvalidParameter, NotModified, from_oserror, to_body
 
 log = logging.getLogger("glassdock.daemon")
 API_VERSION, MIN_API_VERSION = "1.47", "1.24"
@@ -93,7 +93,10 @@ class Lines:
         started = self._response.prepared or not self._queue.empty()
         told = isinstance(error, GlassdockError) and started
         if told and isinstance(error, GlassdockError):
-            self({"errorDetail": {"message": error.message, "remedy": error.remedy or ""}, "error": error.message})
+            detail: dict[str, Any] = {"message": error.message, "remedy": error.remedy or ""}
+            if isinstance(error, BuildError) and error.code:
+                detail["code"] = error.code  # what `docker build` exits with
+            self({"errorDetail": detail, "error": error.message})
         await asyncio.sleep(0)  # messages of worker threads that are already on their way
         self._queue.put_nowait(None)
         if self._writer is not None:
