@@ -20,6 +20,9 @@ from enum import IntFlag
 from glassdock.linux import libc
 
 
+_MOST_LINKS = 40
+
+
 class Resolve(IntFlag):
     """How openat2(2) may walk the path."""
 
@@ -61,24 +64,39 @@ def open_in_root(root: int, path: str, flags: int, mode: int = 0) -> int:
 def make_directories(root: int, path: str, mode: int = 0o755) -> int:
     """Make every missing directory of `path` inside `root`; returns an O_PATH descriptor of the last.
 
-    A dangling symlink on the way raises OSError (EEXIST or ENOENT) instead of being made true.
+    A symlink that leads to nothing is followed inside the root too, and what it names is made.
     """
     directory = open_in_root(root, ".", os.O_PATH | os.O_DIRECTORY)
-    walked = ""
+    walked, names, links = "", path.split("/")[::-1], 0
     try:
-        for name in path.split("/"):
+        while names:
+            name = names.pop()
             if name in ("", "."):
                 continue
             # The path is walked again from the root each time: only the kernel may resolve `..` and links.
-            walked = f"{walked}/{name}"
             try:
-                following = open_in_root(root, walked, os.O_PATH | os.O_DIRECTORY)
+                following = open_in_root(root, f"{walked}/{name}", os.O_PATH | os.O_DIRECTORY)
             except FileNotFoundError:
-                os.mkdir(name, mode, dir_fd=directory)
-                following = open_in_root(root, walked, os.O_PATH | os.O_DIRECTORY)
+                target = _make_or_read(directory, name, mode)
+                links += target is not None
+                if links > _MOST_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from None
+                names += (target or name).split("/")[::-1]
+                if target and target.startswith("/"):
+                    walked = ""
+                continue
             os.close(directory)
-            directory = following
+            directory, walked = following, f"{walked}/{name}"
     except BaseException:
         os.close(directory)
         raise
     return directory
+
+
+def _make_or_read(directory: int, name: str, mode: int) -> str | None:
+    """Make the directory, or where a symlink to nothing is in its place, say where it leads."""
+    try:
+        os.mkdir(name, mode, dir_fd=directory)
+    except FileExistsError:
+        return os.readlink(name, dir_fd=directory)
+    return None
