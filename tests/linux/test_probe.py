@@ -22,7 +22,7 @@ from glassdock.linux.refusals import Facts
 AS = """
 import ctypes, errno, json, os, struct, sys
 import multiprocessing, tempfile
-from glassdock.linux import attempts, capset, mount, prctl, probe, refusals, seccomp
+from glassdock.linux import attempts, capset, mount, prctl, probe, refusals, rungs, seccomp
 from glassdock.linux.clone import CloneFlag, unshare
 try:
     import pyseccomp
@@ -219,10 +219,10 @@ root = f"{root}/merged"
 def test_an_attempt_that_hangs_is_ended_and_one_that_dies_is_an_answer() -> None:
     script = """
 import os, time
-from glassdock.linux import attempts
-attempts._PATIENCE = 0.2
+from glassdock.linux import attempt
+attempt._PATIENCE = 0.2
 for work in (lambda: time.sleep(60) or "never", lambda: os.kill(os.getpid(), 9)):
-    print(attempts.attempt(work).errno)
+    print(attempt.attempt(work).errno)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(errno.ETIMEDOUT)] * 2

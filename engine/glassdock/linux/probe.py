@@ -145,12 +145,13 @@ def needs(report: Report) -> frozenset[str]:
 
 def main(root: str) -> Report:
     """The attempts themselves. Forks: only for a process without threads."""
-    from glassdock.linux import attempts, refusals
+    from glassdock.linux import attempts, refusals, rungs
+    from glassdock.linux.attempt import scratch
 
     began = time.monotonic()
     facts = refusals.Facts.read()
-    with attempts.scratch():
-        isolation = attempts.isolation()
+    with scratch():
+        isolation = rungs.isolation()
         level = isolation.level
         outcomes = {
             "isolation": isolation,
