@@ -4,9 +4,11 @@ A registry is a store of blobs named by their digest, and of manifests named by 
 two kinds of GET: the manifest (`/v2/NAME/manifests/TAG`), then each blob that it lists (`/v2/NAME/blobs/DIGEST`).
 A push is the same backwards: blobs first, the manifest last, so that nobody ever sees half an image.
 
-- `server.py`: the HTTP side, a route table on one screen; `storage.py`: what lies behind it on disk.
+- `server.py`: the HTTP side, a route table on one screen; `storage.py`: what lies behind it on disk,
+  `uploads.py`: blobs on their way in, `garbage.py`: what nobody needs any more.
 - `client.py`: what the engine uses; mirrors first, `docker.io` is the course's registry before it is Docker Hub.
-- `transport.py`: one HTTP request of the client, with redirects, retries and the sentence for what went wrong.
+- `receiving.py`, `sending.py`: a manifest or blob from a registry, a blob to it; `transport.py`: one HTTP request, with
+  redirects, retries and the sentence for what went wrong.
 - `auth.py`: credentials, and the challenge by which a registry asks for them (Basic, Bearer tokens).
 - `manifest.py`: what a manifest is and refers to; server and client refuse the same confusions.
 

@@ -77,6 +77,7 @@ def application(storage: Storage, users: Mapping[str, str] | None = None) -> web
         )
     )
     app.on_response_prepare.append(_headers)
+    app.on_startup.append(_expire_uploads)
     return app
 
 
@@ -333,6 +334,10 @@ def _upload_headers(name: str, upload_id: str, offset: int) -> dict[str, str]:
         "Range": f"0-{max(offset - 1, 0)}",
         "Docker-Upload-UUID": upload_id,
     }
+
+
+async def _expire_uploads(app: web.Application) -> None:
+    await asyncio.to_thread(app[_STORAGE].expire_uploads)
 
 
 async def _headers(request: web.Request, response: web.StreamResponse) -> None:

@@ -31,7 +31,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from glassdock.errors import Corrupt, InvalidParameter, NotFound
+from glassdock.errors import Corrupt, InvalidParameter, NotFound, from_oserror
 from glassdock.oci import digest as digests
 from glassdock.oci import image, reference
 from glassdock.paths import atomic_write
@@ -56,15 +56,21 @@ class Storage:
     _uploads: Uploads = field(default_factory=Uploads)
 
     def __post_init__(self) -> None:
-        for folder in (self.root / "blobs", self.root / "repositories"):
-            folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        try:
+            for folder in (self.root / "blobs", self.root / "repositories"):
+                folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        except OSError as error:
+            raise from_oserror(error, "opening the registry's storage") from error
 
     # What is there
 
     def blob(self, repository: str, digest: str) -> Blob:
         """A blob that the repository holds; raises NotFound."""
-        if not (self._folder(repository) / "_blobs" / _split(digest)).exists():
-            raise NotFound(f"blob {digest} is not in {repository}")
+        try:
+            # Whoever hears that a blob is there does not send it: that counts as using it (garbage.py).
+            os.utime(self._folder(repository) / "_blobs" / _split(digest))
+        except FileNotFoundError:
+            raise NotFound(f"blob {digest} is not in {repository}") from None
         return self._content(digest)
 
     def manifest(self, repository: str, target: str) -> tuple[image.Descriptor, bytes]:
@@ -102,12 +108,12 @@ class Storage:
                 found.append(image.decode(image.Descriptor, (folder / name).read_bytes()))
         return found
 
-    def repositories(self) -> list[str]:
-        """The names of the repositories that hold a manifest, sorted."""
+    def repositories(self, *, all_of_them: bool = False) -> list[str]:
+        """The names of the repositories that hold a manifest, sorted; or of all that there are."""
         base = self.root / "repositories"
         found = []
         for folder, children, _ in os.walk(base):
-            if "_manifests" in children:
+            if "_manifests" in children or (all_of_them and "_blobs" in children):
                 found.append(Path(folder).relative_to(base).as_posix())
             children[:] = [child for child in children if not child.startswith("_")]
         return sorted(found)
@@ -128,10 +134,11 @@ class Storage:
         Raises Corrupt, and forgets the upload, if the content has another digest.
         """
         source, target = upload.verified(digest), self.root / "blobs" / _split(digest)
-        target.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-        # Two pushes of one blob end here: the last rename wins, over the same content.
-        os.rename(source, target)
-        self._link(repository, digest)
+        with self._locked("_lock", fcntl.LOCK_SH):
+            target.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+            # Two pushes of one blob end here: the last rename wins, over the same content.
+            os.rename(source, target)
+            self._link(repository, digest)
         return Blob(digest, target, upload.offset)
 
     def upload_offset(self, repository: str, name: str) -> int:
@@ -151,11 +158,9 @@ class Storage:
 
     def mount(self, repository: str, digest: str, source: str = "") -> Blob:
         """Let the repository hold a blob of `source` ("" = of any repository); raises NotFound."""
-        if source:
-            blob = self.blob(source, digest)
-        else:
-            blob = self._content(digest)
-        self._link(repository, digest)
+        with self._locked("_lock", fcntl.LOCK_SH):
+            blob = self.blob(source, digest) if source else self._content(digest)
+            self._link(repository, digest)
         return blob
 
     def put_manifest(
@@ -217,6 +222,10 @@ class Storage:
                 place.unlink(missing_ok=True)
             (folder / "_manifests" / _split(digest)).unlink()
 
+    def alone(self) -> AbstractContextManager[None]:
+        """While this is held nothing is added to the registry or taken from it, in all processes."""
+        return self._locked("_lock", fcntl.LOCK_EX)
+
     # Below
 
     def _folder(self, repository: str) -> Path:
@@ -245,12 +254,16 @@ class Storage:
 
     @contextlib.contextmanager
     def _changing(self, repository: str) -> Iterator[None]:
-        """One at a time changes the manifests of a repository, in all processes."""
+        """One at a time changes the manifests of a repository, in all processes, and nobody collects garbage."""
         folder = self._folder(repository)
-        if not folder.is_dir():
-            folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-        with (folder / "_lock").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        with self._locked("_lock", fcntl.LOCK_SH), self._locked(str(folder / "_lock"), fcntl.LOCK_EX):
+            yield
+
+    @contextlib.contextmanager
+    def _locked(self, name: str, how: int) -> Iterator[None]:
+        with (self.root / name).open("ab") as lock:
+            fcntl.flock(lock, how)
             yield
 
 

@@ -49,6 +49,8 @@ _LONGEST_WAIT = 10.0
 _REDIRECTS = 5
 _ERROR_BODY = 64 * 1024
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=15, sock_connect=10, sock_read=60)
+# After the last byte of a large blob a registry may take minutes to hash and move it.
+_SLOW_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=15, sock_connect=10, sock_read=300)
 _HUB = "https://registry-1.docker.io"
 
 # What a connection that was open may break with; it may hold the next time.
@@ -222,14 +224,14 @@ class Transport:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=_TIMEOUT,
                 # A blob is the bytes that its digest says: nothing on the way may unpack it.
                 auto_decompress=False,
                 headers={"User-Agent": "glassdock", "Accept-Encoding": "identity"},
                 read_bufsize=1 << 18,
             )
+        timeout = _TIMEOUT if data is None else _SLOW_TIMEOUT
         return await self._session.request(
-            method, url, headers=headers, data=data, allow_redirects=False, proxy=_proxy(url)
+            method, url, headers=headers, data=data, allow_redirects=False, proxy=_proxy(url), timeout=timeout
         )
 
 
