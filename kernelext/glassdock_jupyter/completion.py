@@ -50,7 +50,9 @@ class Matcher:
             found = self._dockerfile(before)
         if found is None:
             return {"completions": [], "suppress": False}
-        names = sorted({name for name in found if name.startswith(fragment)})
+        # Nothing to offer must offer something all the same: IPython heeds "suppress" only with a completion, and
+        # would fill the menu with Python's names. What is there already changes nothing.
+        names = sorted({name for name in found if name.startswith(fragment)}) or [fragment]
         return {
             "completions": [SimpleCompletion(name, type="glassdock") for name in names],
             "suppress": True,

@@ -4,7 +4,8 @@ Interface:
 - `Container`: `.name`, `.id`, `.exit_code`, `.status`, `.stdout`, `.logs()`, `.stop()`, `.kill()`, `.wait()`, `.rm()`,
   `.inspect()`, `.trace()`.
 - `Image`: `.name`, `.id`, `.history()`, `.layers()`, `.inspect()`, `.rm()`, `.push()`.
-- `Table`: rows with their objects behind them; `Document`: inspected JSON; `Done`: names; `Facts`: what an engine says.
+- `Table`: rows with their objects behind them; `Document`: inspected JSON; `Done`: names; `Lines`: what an engine
+  says of itself; `Doctor`: what the machine allows.
 - `present(verb, result, session, cell)`: the object for what a verb returned.
 
 Rules: `str(container)` is what the engine calls it, so `{c}` in a magic's line works; `repr` never shows an id.
@@ -255,6 +256,26 @@ class Lines(Shown):
         return "\n".join(self.lines)
 
 
+@dataclass(slots=True, repr=False)
+class Doctor(Shown):
+    """What this machine allows; `report` is the probe's, `doctor["net"]` one axis of it."""
+
+    report: Any
+
+    def __getitem__(self, axis: str) -> Any:
+        return self.report.axis(axis)
+
+    def _text(self) -> str:
+        return str(self.report)
+
+    def _html(self) -> str:
+        rows = [
+            ("✓" if axis.ok else "✗", axis.name, axis.level, f"{axis.cause} {axis.errno}".strip(), axis.remedy)
+            for axis in self.report.axes
+        ]
+        return table(("", "axis", "this machine has", "because", "what would help"), rows)
+
+
 class _Collected:
     """An output that is kept."""
 
@@ -314,7 +335,7 @@ def present(verb: Any, result: Any, session: Session, cell: Cell) -> Any:
             return LayerExplorer.of(result)
         case system.Facts():
             return _facts(result)
-    return _done(verb, result)
+    return Doctor(result) if isinstance(verb, system.Doctor) else _done(verb, result)
 
 
 def _done(verb: Any, result: Any) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from glassdock.cli.tables import fields, human_age, human_size, lay_out, ports_text, show_rows
 from glassdock.client.containers import Rows
 
-CONTAINER = {
+CONTAINER: dict[str, Any] = {
     "Id": "0123456789abcdef" * 4,
     "Names": ["/web"],
     "Image": "busybox",
