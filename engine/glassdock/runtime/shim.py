@@ -120,9 +120,6 @@ class Shim:
             self._listen()
         child, warnings = self._made_child(task)
         streams = self._streams.open()
-        sides = zip(task.attaches, self._early_clients, strict=True)
-        for (stdin, stdout, stderr), descriptor in sides:
-            self._streams.attach(socket.socket(fileno=descriptor), stdin=stdin, stdout=stdout, stderr=stderr)
         try:
             with trace.span("runtime.child") as span:
                 report, executed = child.start(task, self._memory, self._netns, streams)
@@ -138,6 +135,9 @@ class Shim:
             raise report.failure.error()
         if child.terminal >= 0:
             self._streams.adopt_terminal(child.terminal)
+        # Nothing has been read from the streams yet: who is attached now misses nothing.
+        for (stdin, stdout, stderr), descriptor in zip(task.attaches, self._early_clients, strict=True):
+            self._streams.attach(socket.socket(fileno=descriptor), stdin=stdin, stdout=stdout, stderr=stderr)
         return Started(child.pid, time.time_ns(), recording.spans, warnings + report.warnings)
 
     def _made_child(self, task: Task) -> tuple[Child, list[str]]:
