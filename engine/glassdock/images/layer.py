@@ -41,6 +41,7 @@ _OPAQUE = b".wh..wh..opq"
 _OVERLAY = (b"trusted.overlay.", b"user.overlay.")
 _NODES = {tar.CHARACTER: stat.S_IFCHR, tar.DEVICE: stat.S_IFBLK, tar.FIFO: stat.S_IFIFO}
 _IDS = (1 << 32) - 1
+_OVERHEAD = 1 << 30  # of headers and padding, beside the files
 _TIMES = 1 << 34  # ext4's last second
 
 
@@ -77,7 +78,8 @@ def unpack(chunks: Iterable[bytes], folder: Path, limits: Limits | None = None) 
             "Start the daemon as root to run containers; images can be pulled, tagged and looked at without.",
         )
     with trace.span("images.unpack") as span, Inside(folder) as inside:
-        found = _Unpacker(inside, limits or Limits(), folder).run(Reader(decompress(chunks)))
+        unpacker = _Unpacker(inside, limits or Limits(), folder)
+        found = unpacker.run(Reader(decompress(chunks), unpacker.room + _OVERHEAD))
         if span is not None:
             span.attributes |= {"entries": found.entries, "bytes": found.tar_size, "diff_id": found.diff_id}
     return found
@@ -119,7 +121,7 @@ class _Unpacker:
     def __init__(self, inside: Inside, limits: Limits, folder: Path) -> None:
         self._inside = inside
         self._limits = limits
-        self._left = limits.size if limits.size is not None else _free(folder) - limits.reserve
+        self.room = limits.size if limits.size is not None else _free(folder) - limits.reserve
         self._times: dict[Parts, tuple[int, int]] = {}
         self._links: list[tuple[Parts, Parts]] = []
 
@@ -130,9 +132,9 @@ class _Unpacker:
             if entries > self._limits.entries:
                 raise Corrupt(f"the layer has more than {self._limits.entries} entries")
             size += entry.size
-            if size > self._left:
+            if size > self.room:
                 raise StorageFull(
-                    f"{entry.shown()} brings the layer to {size} bytes, and there is room for {max(self._left, 0)}",
+                    f"{entry.shown()} brings the layer to {size} bytes, and there is room for {max(self.room, 0)}",
                     "Free some space: `glassdock system prune`.",
                 )
             try:

@@ -1,7 +1,7 @@
 """The tar format, read as a stream that nobody trusts.
 
 Interface:
-- `Reader(chunks)`: iterate for `Entry` values; between two of them `data()` gives the content with its offsets.
+- `Reader(chunks, limit)`: iterate for `Entry` values; between two of them `data()` gives the content with its offsets.
 - `Reader.digest`, `.size`: of everything read, to the last byte, once the iteration has ended.
 - `Entry`: names and links are bytes, as they were written.
 
@@ -63,8 +63,9 @@ def show(name: bytes) -> str:
 class Reader:
     """A tar archive as it comes."""
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
+    def __init__(self, chunks: Iterable[bytes], limit: int | None = None) -> None:
         self._chunks = iter(chunks)
+        self._limit = limit
         self._hash = hashlib.sha256()
         self._buffer = b""
         self._at = 0
@@ -263,6 +264,10 @@ class Reader:
             return False
         self._hash.update(chunk)
         self.size += len(chunk)
+        if self._limit is not None and self.size > self._limit:
+            raise Corrupt(
+                f"the archive is longer than {self._limit} bytes: headers without files, or nothing at its end"
+            )
         self._buffer, self._at = chunk, 0
         return True
 
