@@ -98,10 +98,19 @@ async def test_a_place_has_lo_eth0_address_and_default_route(networks: Manager) 
     assert f"{networks.get('bridge').subnet} eth0" in routes
     assert "0.0.0.0/0 eth0" in routes
     assert links[1].mac == endpoint.mac
+    listing = inside(endpoint.netns_fd, Path("/proc/thread-self/net/if_inet6").read_text)
+    assert [line.split()[-1] for line in listing.splitlines()] == ["lo"], "eth0 made itself an IPv6 address"
     assert networks.endpoint(A) == endpoint
     assert networks.get("bridge").containers == (endpoint,)
     near = next(link for link in here()[0] if link.name == endpoint.interface)
     assert near.alias == f"glassdock {A} {endpoint.address}/{endpoint.prefix} {endpoint.mac}"
+
+
+async def test_a_user_of_the_container_may_listen_below_1024_and_ping(networks: Manager) -> None:
+    endpoint = await networks.attach(A)
+    folder = Path("/proc/sys/net/ipv4")
+    assert inside(endpoint.netns_fd, (folder / "ip_unprivileged_port_start").read_text) == "0\n"
+    assert inside(endpoint.netns_fd, (folder / "ping_group_range").read_text).split() == ["0", "2147483647"]
 
 
 async def test_two_containers_and_the_machine_reach_each_other(networks: Manager) -> None:

@@ -230,8 +230,9 @@ class Manager:
             while len(bridged.ready) < _READY:
                 try:
                     place = await self._in(self._yard, bridged.make)
-                except (GlassdockError, OSError) as error:
-                    # Whoever needs a place next makes it on the path, and gets this error as an answer.
+                except GlassdockError:
+                    return  # the bridge is full: whoever comes next makes a place on the path, and is told so
+                except OSError as error:
                     self._problem(f"no places ahead of need: {error}")
                     return
                 bridged.ready.append(place)

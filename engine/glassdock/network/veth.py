@@ -74,6 +74,22 @@ class SetMac:
 
 
 @dataclass(frozen=True, slots=True)
+class NoLinkLocal:
+    """Let an interface make itself no IPv6 address when it comes up."""
+
+    link: Link
+
+    def describe(self) -> str:
+        """The command of iproute2 that does the same."""
+        return f"ip link set {self.link.name} addrgenmode none"
+
+    def message(self) -> bytes:
+        """RTM_NEWLINK with IN6_ADDR_GEN_MODE_NONE."""
+        mode = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
+        return netlink.change_link([("IFLA_AF_SPEC", mode)], index=self.link.index)
+
+
+@dataclass(frozen=True, slots=True)
 class DefaultRoute:
     """Send everything else to the gateway."""
 
