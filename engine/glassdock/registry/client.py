@@ -1,7 +1,7 @@
 """The engine's side of a registry: manifests and blobs, fetched and sent, each byte checked.
 
 Interface:
-- `Client(mirrors={"docker.io": ["http://127.0.0.1:5000"]}, insecure=())`; `close()` at the end.
+- `Client(mirrors={"docker.io": ["http://127.0.0.1:5000"]}, insecure=())`; `close()` at the end, or `async with`.
 - Pull: `manifest(reference)`, `blob(reference, descriptor)`, `tags(reference)`.
 - Push: `has_blob`, `mount_blob`, `upload_blob`, `put_manifest`; always to the reference's own registry.
 - `login(domain, credentials)`: whether a registry takes them.
@@ -20,6 +20,7 @@ import io
 import re
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
+from typing import Self
 
 import aiohttp
 import msgspec
@@ -51,6 +52,12 @@ class Client:
     async def close(self) -> None:
         """Close the connections."""
         await self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     # Pull
 

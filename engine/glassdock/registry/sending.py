@@ -25,7 +25,7 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from glassdock.errors import Corrupt, Unavailable
+from glassdock.errors import Corrupt, GlassdockError, InvalidParameter, NotFound, Unavailable
 from glassdock.oci import digest as digests
 from glassdock.oci.image import Descriptor
 from glassdock.oci.reference import Reference
@@ -36,6 +36,7 @@ from glassdock.registry.transport import BROKEN, Access, Endpoint, Transport
 Source = Path | bytes | BinaryIO | AsyncIterable[bytes]
 
 CHUNK = 1 << 20
+_REFUSED = (InvalidParameter, NotFound)
 
 
 @dataclass(slots=True)
@@ -50,6 +51,7 @@ class Upload:
     source: Source
     progress: Callable[[int], None] | None = None
     failure: Exception | None = None
+    resumed: bool = False
 
     async def run(self) -> None:
         """Send it all; raises Corrupt, Forbidden, Unauthorized, Unavailable."""
@@ -59,15 +61,23 @@ class Upload:
                 if self.descriptor.size <= CHUNK or not self._repeatable:
                     return await self._finish(location, whole=True)
                 return await self._finish(await self._stream(location), whole=False)
-            except BROKEN as error:
+            except BaseException as error:
                 await cancel(self.connection, self.endpoint, self.access, location)
-                if attempt == transport.ATTEMPTS - 1 or not self._repeatable:
-                    raise transport.unreachable(self.endpoint, error) from error
+                if attempt == transport.ATTEMPTS - 1 or not self._again(error):
+                    if isinstance(error, BROKEN):
+                        raise transport.unreachable(self.endpoint, error) from error
+                    raise
                 await asyncio.sleep(transport.pause(attempt))
-            except BaseException:
-                await cancel(self.connection, self.endpoint, self.access, location)
-                raise
         return None
+
+    def _again(self, error: BaseException) -> bool:
+        """True where it makes sense to begin anew.
+
+        A resumed upload may be refused at its end: Docker's registry can tell an offset while it still writes what it
+        had received before the connection broke.
+        """
+        resumed, self.resumed = self.resumed, False
+        return self._repeatable and (isinstance(error, BROKEN) or (resumed and isinstance(error, _REFUSED)))
 
     async def start(self) -> URL:
         """Begin the upload; gives its location."""
@@ -92,16 +102,15 @@ class Upload:
                 async with self._send("PATCH", location, headers, offset) as response:
                     if response.status in (202, 204):
                         return location_of(response, self.endpoint, location)
-                    if response.status != 416 and response.status < 500:
-                        raise await transport.refused(response, self.endpoint, self.reference.repository(), "push")
+                    refusal = await transport.refused(response, self.endpoint, self.reference.repository(), "push")
+                    if attempt >= transport.ATTEMPTS or response.status not in {416, *transport.TRANSIENT}:
+                        raise refusal
             except BROKEN as error:
                 if attempt >= transport.ATTEMPTS:
                     raise transport.unreachable(self.endpoint, error) from error
-            else:
-                if attempt >= transport.ATTEMPTS:
-                    raise Unavailable(f"{self.endpoint.name} does not take the blob {self.descriptor.digest}")
             await asyncio.sleep(transport.pause(attempt))
             location, arrived = await self._status(location)
+            self.resumed = True
             attempt = 0 if arrived > offset else attempt + 1
             offset = arrived
 
@@ -162,8 +171,8 @@ class Upload:
 
 async def cancel(connection: Transport, endpoint: Endpoint, access: Access, location: URL) -> None:
     """Tell the registry that an upload will not go on; what it thinks of that does not matter."""
-    with contextlib.suppress(Unavailable, *BROKEN):
-        async with connection.call("DELETE", location, endpoint, access, retry=False):
+    with contextlib.suppress(GlassdockError, *BROKEN):
+        async with asyncio.timeout(5), connection.call("DELETE", location, endpoint, access, retry=False):
             return
 
 

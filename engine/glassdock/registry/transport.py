@@ -7,8 +7,8 @@ Interface:
 
 Rules: an Authorization header goes to the endpoint's own origin only, whatever a redirect or a Location says. Plain
 http is for loopback and for registries that were named insecure; a redirect never leads from https to http. Retried is
-what may pass by itself: broken connections, 429 and 5xx; a name that does not resolve or a refused connection is told
-at once. Proxies are those of the environment, never for loopback.
+what may pass by itself: broken connections, 429 and most of 5xx; a name that does not resolve or a refused connection
+is told at once. Proxies are those of the environment, never for loopback.
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=15, sock_connect=10, sock_r
 # After the last byte of a large blob a registry may take minutes to hash and move it.
 _SLOW_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=15, sock_connect=10, sock_read=300)
 _HUB = "https://registry-1.docker.io"
+
+# What a server may answer now, and otherwise in a moment.
+TRANSIENT = frozenset({429, 500, 502, 503, 504})
 
 # What a connection that was open may break with; it may hold the next time.
 BROKEN = (
@@ -137,7 +140,7 @@ class Transport:
                 continue
             except (aiohttp.ClientError, ValueError) as error:
                 raise unreachable(endpoint, error) from error
-            if (response.status == 429 or response.status >= 500) and not last:
+            if response.status in TRANSIENT and not last:
                 wait = pause(attempt, response.headers.get("Retry-After"))
                 if wait <= _LONGEST_WAIT:
                     response.release()
