@@ -35,7 +35,7 @@ def bare() -> InteractiveShell:
     """A shell without the magics, that keeps no history."""
     config = Config()
     config.HistoryManager.enabled = False
-    return InteractiveShell(config=config)
+    return InteractiveShell(config=config)  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture
@@ -61,7 +61,8 @@ def notebook(engine: Daemon, kernel: str, monkeypatch: pytest.MonkeyPatch, tmp_p
         monkeypatch.setenv(name, engine.env[name])
 
     def run(*cells: str) -> list[list[dict[str, Any]]]:
-        document = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+        made = [nbformat.v4.new_code_cell(cell) for cell in cells]  # type: ignore[no-untyped-call]
+        document = nbformat.v4.new_notebook(cells=made)  # type: ignore[no-untyped-call]
         client = NotebookClient(
             document,
             kernel_name=kernel,

@@ -82,11 +82,11 @@ class Lazy(click.Group):
         super().__init__(*args, **kwargs)
         self.table = dict(table or {})
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+    def list_commands(self, ctx: click.Context) -> list[str]:
         """The names in the table, sorted."""
         return sorted(self.table)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command, imported now; Docker's other names for a group's verbs lead to the same."""
         target, _ = self.table.get(cmd_name) or self.table.get(_ALIASES.get(cmd_name, ""), ("", ""))
         if not target:

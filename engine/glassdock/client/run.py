@@ -104,6 +104,10 @@ class Run:
             except errors.GlassdockError:
                 _forget(session, made.id, self.options.remove)
                 raise
+            except KeyboardInterrupt:
+                _interrupt(session, made)
+                _forget(session, made.id, self.options.remove)
+                raise
         done = replace(done, spans=tuple(recorded.spans))
         if self.check and done.exit_code:
             raise errors.GlassdockError(
@@ -124,14 +128,10 @@ class Run:
             spans = self._engine_spans(session, made.id)
             if session.follow is not None and self.proxy:
                 stack.enter_context(session.follow(session, made.id, self.options.tty))
-            try:
-                with trace.span("client.follow"):
-                    pump(stream, session.output, framed=not self.options.tty, stdin=self._input(session))
-                with trace.span("client.wait"):
-                    code = _exit_code(waiting)
-            except KeyboardInterrupt:
-                _interrupt(session, made)
-                raise
+            with trace.span("client.follow"):
+                pump(stream, session.output, framed=not self.options.tty, stdin=self._input(session))
+            with trace.span("client.wait"):
+                code = _exit_code(waiting)
         return replace(made, exit_code=code, removed=self.options.remove, engine_spans=spans)
 
     def _input(self, session: Session) -> int | bytes | None:
@@ -224,7 +224,7 @@ def _exit_code(response: Any) -> int:
 
 
 def _forget(session: Session, container: str, remove: bool) -> None:
-    """After a failed start: Docker's client leaves the container, and removes it with --rm."""
+    """After a failed or interrupted start: Docker's client leaves the container, and removes it with --rm."""
     if remove:
         with contextlib.suppress(errors.GlassdockError), mapped(session.address):
             session.api.remove_container(container, force=True, v=True)

@@ -79,7 +79,7 @@ class Status:
 class Doctor:
     """What this machine allows, probed by doing."""
 
-    def do(self, session: Session) -> Any:  # noqa: ARG002 - a verb's signature; no engine is needed
+    def do(self, session: Session) -> Any:
         """The probe's `Report`."""
         from glassdock.linux import probe
 
