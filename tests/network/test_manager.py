@@ -287,6 +287,13 @@ def hold(endpoint: Endpoint) -> subprocess.Popen[bytes]:
     return inside(endpoint.netns_fd, lambda: subprocess.Popen(["sleep", "60"]))
 
 
+async def test_before_it_is_started_it_knows_the_networks_and_refuses_the_bridge(paths: Paths) -> None:
+    manager = Manager(paths)
+    assert sorted(network.name for network in manager.networks()) == ["bridge", "host", "none"]
+    with pytest.raises(NotSupported, match="not started"):
+        await manager.attach(A)
+
+
 async def test_the_records_outlive_the_daemon(paths: Paths) -> None:
     identities = []
     for _ in range(2):

@@ -25,10 +25,14 @@ def write(folder: Path, container: Container, endpoint: Endpoint) -> None:
             endpoint.address,
             domainname=container.config.domainname or "",
             extra=host.extra_hosts or (),
+            gateway=endpoint.gateway,
         ),
         "hostname": files.hostname(container.hostname),
         "resolv.conf": files.resolv_conf(
-            servers=host.dns or (), search=host.dns_search or (), options=host.dns_options or ()
+            servers=host.dns or (),
+            search=host.dns_search or (),
+            options=host.dns_options or (),
+            machine=endpoint.netns_fd is None,
         ),
     }
     for name, data in contents.items():

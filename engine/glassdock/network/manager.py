@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import dataclasses
 import errno
+import functools
 import os
 import re
 from collections.abc import Callable, Collection, Coroutine, Sequence
@@ -47,7 +48,6 @@ class Manager:
 
     def __init__(self, paths: Paths) -> None:
         self._folder = paths.networks
-        self._known: Records
         self._published = paths.networks / "published"
         self._tag = paths.tag
         self._bridged: dict[str, Bridged] = {}
@@ -62,6 +62,11 @@ class Manager:
         self._yard = ThreadPoolExecutor(2, "network-yard")
         self.problems: list[str] = []
 
+    @functools.cached_property
+    def _known(self) -> Records:
+        self._folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        return Records(self._folder, self._tag)
+
     # ---- life
 
     async def start(self, live: Collection[str] = ()) -> None:
@@ -69,9 +74,8 @@ class Manager:
 
         Does not raise where the machine refuses a bridge: `Network.status` says it, and `attach` raises NotSupported.
         """
-        self._published.mkdir(mode=0o711, parents=True, exist_ok=True)
-        self._known = Records(self._folder, self._tag)
         bridged = Bridged(self._known.find("bridge"), self._tag)
+        self._published.mkdir(mode=0o711, exist_ok=True)
         try:
             await self._in(self._path, netlink.messages)
             kept = await self._in(self._path, bridged.up, live)
