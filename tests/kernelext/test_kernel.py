@@ -12,6 +12,14 @@ from jupyter_client.manager import start_new_kernel
 from tests.kernelext.conftest import Notebook, errors, shown, stream
 from tests.support.daemon import Daemon
 
+DOCKERFILE = """%%dockerfile -t cellmade --build-arg WHO=you
+FROM busybox
+ARG WHO=me
+RUN echo hi $WHO > /hi
+ENV A=b
+CMD ["cat", "/hi"]"""
+SLEEPER = 'trap "exit 0" TERM; echo begun; while :; do sleep 0.1; done'
+
 pytestmark = pytest.mark.needs_root
 
 
@@ -100,7 +108,7 @@ def test_help_comes_three_ways(notebook: Notebook) -> None:
 def test_a_cell_builds_and_runs_an_image(notebook: Notebook) -> None:
     build, again, run, layers, history, _ = notebook(
         "image = %dockerfile --help",
-        '%%dockerfile -t cellmade --build-arg WHO=you\nFROM busybox\nARG WHO=me\nRUN echo hi $WHO > /hi\nENV A=b\nCMD ["cat", "/hi"]',
+        DOCKERFILE,
         "%container run --rm cellmade",
         "%image layers cellmade",
         "%image history cellmade",
@@ -144,7 +152,8 @@ def test_the_twins_are_the_same_but_for_times(notebook: Notebook) -> None:
 def test_what_this_kernel_starts_carries_its_label(notebook: Notebook) -> None:
     _, label = notebook(
         "c = %container run -d --replace --name labelled busybox sleep 100",
-        "label = c.inspect()['Config']['Labels']['glassdock.session']\nc.rm(force=True)\nlabel == __import__('glassdock_jupyter.magics').magics.session_id()",
+        "from glassdock_jupyter.magics import LABEL, session_id\n"
+        "found = c.inspect()['Config']['Labels'][LABEL]\nc.rm(force=True)\nfound == session_id()",
     )
     assert shown(label) == "True"
 
@@ -174,7 +183,7 @@ def test_an_interrupt_stops_the_container_and_says_so_in_one_line(
             if "begun" in message["content"].get("text", ""):
                 threading.Timer(0.3, manager.interrupt_kernel).start()
 
-        cell = "%container run --rm --name sleeper busybox sh -c 'trap \"exit 0\" TERM; echo begun; while :; do sleep 0.1; done'"
+        cell = f"%container run --rm --name sleeper busybox sh -c '{SLEEPER}'"
         client.execute_interactive(cell, output_hook=seen, timeout=60)
         texts = "".join(m["content"]["text"] for m in messages if m["msg_type"] == "stream")
         (error,) = [m["content"] for m in messages if m["msg_type"] == "error"]
