@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -285,6 +286,48 @@ async def test_the_next_daemon_takes_over_the_living_and_clears_the_rest(paths: 
 def hold(endpoint: Endpoint) -> subprocess.Popen[bytes]:
     """A process that lives in the endpoint's namespace."""
     return inside(endpoint.netns_fd, lambda: subprocess.Popen(["sleep", "60"]))
+
+
+KILLED = """
+import asyncio, os, signal, subprocess, sys
+from pathlib import Path
+from glassdock.network.manager import Manager
+from glassdock.network.model import PortBinding
+from glassdock.paths import Paths
+from tests.network.inside import inside
+
+async def main():
+    manager = Manager(Paths(Path(sys.argv[1])))
+    await manager.start()
+    endpoint = await manager.attach("a" * 64, ports=[PortBinding(80)])
+    holder = inside(endpoint.netns_fd, lambda: subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL))
+    await manager.attach("b" * 64)
+    print(holder.pid, endpoint.address, endpoint.ports[0].host_port, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+
+
+async def test_after_a_kill_the_next_daemon_finds_the_living(paths: Paths) -> None:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", KILLED, str(paths.root), stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    out, _ = await child.communicate()
+    assert child.returncode == -signal.SIGKILL
+    pid, address, port = out.split()
+    try:
+        manager = Manager(paths)
+        await manager.start([A])
+        endpoint = manager.endpoint(A)
+        assert endpoint is not None
+        assert (endpoint.address, endpoint.ports[0].host_port) == (address.decode(), int(port))
+        assert manager.endpoint(B) is None
+        await manager.detach(A)
+        await manager.stop()
+    finally:
+        os.kill(int(pid), signal.SIGKILL)
+    assert interfaces(paths) == []
+    assert manager.problems == []
 
 
 async def test_before_it_is_started_it_knows_the_networks_and_refuses_the_bridge(paths: Paths) -> None:
