@@ -38,19 +38,14 @@ def test_an_error_names_the_call_and_the_place(tmp_path: Path) -> None:
 
 def test_a_call_is_told_to_the_tracer_with_its_flags_and_result() -> None:
     with trace.recording("test", syscalls=True) as recording, trace.span("test.mount"):
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="mount: "):
             mount.mount(None, "/nowhere", None, MountFlag.BIND | MountFlag.RDONLY)
-        os.close(mount_tree_or_pipe())
     call = recording.spans[0].syscalls[0]
     assert call.name == "mount"
     assert "'/nowhere'" in call.arguments
     assert "BIND" in call.arguments
     assert call.result in ("ENOENT", "EPERM")
     assert call.duration > 0
-
-
-def mount_tree_or_pipe() -> int:
-    return os.open("/", os.O_PATH)
 
 
 def test_nothing_is_told_without_a_recording_that_wants_calls() -> None:
@@ -211,4 +206,4 @@ def test_domain_name_and_personality() -> None:
 
 
 def test_a_program_is_assembled_as_the_kernel_reads_it() -> None:
-    assert bpf.assemble([(0xB7, 0, 0, 0, 1), (0x95, 0, 0, 0, 0)]) == bytes.fromhex("b700000001000000" "9500000000000000")
+    assert bpf.assemble([(0xB7, 0, 0, 0, 1), (0x95, 0, 0, 0, 0)]) == bytes.fromhex("b7000000010000009500000000000000")

@@ -120,9 +120,7 @@ class Lab:
         }
         return LaunchRequest(**(wanted | rest))
 
-    def start(
-        self, request: LaunchRequest, attach: Sequence[Attach] = (), netns: int | None = None
-    ) -> launch.Process:
+    def start(self, request: LaunchRequest, attach: Sequence[Attach] = (), netns: int | None = None) -> launch.Process:
         """Launch it."""
         return self.do(self.launcher.launch(request, netns=netns, attach=attach))
 
@@ -156,11 +154,9 @@ def make_root(root: Path) -> None:
 
 def read_log(path: Path) -> tuple[str, str]:
     """(stdout, stderr) of a json-file log."""
-    texts = {"stdout": "", "stderr": ""}
-    for line in path.read_bytes().splitlines():
-        entry = msgspec.json.decode(line)
-        texts[entry["stream"]] += entry["log"]
-    return texts["stdout"], texts["stderr"]
+    entries = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+    out, err = ("".join(row["log"] for row in entries if row["stream"] == name) for name in ("stdout", "stderr"))
+    return out, err
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

@@ -86,14 +86,18 @@ def test_every_writable_mount_is_nodev(lab: Lab) -> None:
 
 
 def test_a_device_node_made_inside_opens_nothing(lab: Lab) -> None:
-    script = "for d in /tmp /dev /dev/shm; do mknod $d/x c 1 5 && head -c 1 $d/x; done; mknod /tmp/b b 8 0 && cat /tmp/b"
+    script = (
+        "for d in /tmp /dev /dev/shm; do mknod $d/x c 1 5 && head -c 1 $d/x; done; mknod /tmp/b b 8 0 && cat /tmp/b"
+    )
     result = lab.run("sh", "-c", script)
     assert result.err.count("Permission denied") == 4
 
 
 def test_the_default_devices_work_and_cannot_be_changed(lab: Lab) -> None:
     before = os.stat("/dev/null")
-    result = lab.run("sh", "-c", "echo gone > /dev/null; head -c 3 /dev/zero | wc -c; chmod 600 /dev/null; rm /dev/null")
+    result = lab.run(
+        "sh", "-c", "echo gone > /dev/null; head -c 3 /dev/zero | wc -c; chmod 600 /dev/null; rm /dev/null"
+    )
     after = os.stat("/dev/null")
     assert result.out.strip() == "3"
     assert "Read-only file system" in result.err
@@ -138,7 +142,9 @@ def test_a_read_only_root_has_writable_mounts(lab: Lab) -> None:
     from glassdock.oci.runtime import Root
 
     tmp = Mount("/tmp", "tmpfs", "tmpfs", ("mode=1777",))
-    result = lab.run("sh", "-c", "touch /x; touch /tmp/x && echo fine", spec={"root": Root(readonly=True)}, mounts=(tmp,))
+    result = lab.run(
+        "sh", "-c", "touch /x; touch /tmp/x && echo fine", spec={"root": Root(readonly=True)}, mounts=(tmp,)
+    )
     assert "Read-only file system" in result.err
     assert result.out == "fine\n"
 

@@ -41,7 +41,9 @@ def test_a_signal_from_outside_is_128_and_its_number(lab: Lab) -> None:
 
 def test_a_handler_hears_the_signal(lab: Lab) -> None:
     with lab.folder() as folder:
-        process = lab.start(lab.request(folder, "sh", "-c", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done"))
+        process = lab.start(
+            lab.request(folder, "sh", "-c", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done")
+        )
         while not (folder / "log").read_text():
             time.sleep(0.01)
         lab.do(process.signal(signal.SIGTERM))
@@ -138,7 +140,9 @@ def test_without_a_log_path_nothing_is_written(lab: Lab) -> None:
 def test_a_client_attached_before_the_start_gets_everything_framed(lab: Lab) -> None:
     ours, theirs = pair()
     with lab.folder() as folder, ours:
-        process = lab.start(lab.request(folder, "sh", "-c", "echo out; echo err >&2"), [Attach(theirs.detach(), stderr=True)])
+        process = lab.start(
+            lab.request(folder, "sh", "-c", "echo out; echo err >&2"), [Attach(theirs.detach(), stderr=True)]
+        )
         data = read_all(ours)
         assert lab.do(process.wait()).code == 0
     assert joined(data, 1) == b"out\n"

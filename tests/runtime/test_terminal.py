@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from glassdock.runtime.launch import Attach
 from glassdock.oci.runtime import Box
+from glassdock.runtime.launch import Attach
 from tests.runtime.lab import Lab, pair, read_all, read_log
 
 pytestmark = pytest.mark.needs_root
@@ -31,7 +31,7 @@ def test_the_streams_are_a_terminal_and_the_bytes_are_raw(lab: Lab) -> None:
         data = read_all(ours)
         assert lab.do(process.wait()).code == 0
         log = read_log(folder / "log")
-    assert data.startswith(b"/dev/pts/0\r\n") or data.startswith(b"/dev/console\r\n")
+    assert data.startswith((b"/dev/pts/0\r\n", b"/dev/console\r\n"))
     assert data.endswith(b"err\r\n")
     assert b"136," in data
     assert log == (data.decode(), "")

@@ -19,7 +19,6 @@ from enum import IntFlag
 
 from glassdock.linux import libc
 
-
 _MOST_LINKS = 40
 
 

@@ -216,7 +216,7 @@ def device_program(rules: tuple[DeviceRule, ...]) -> list[bpf.Instruction]:
 
     Registers: r2 type, r3 access, r4 major, r5 minor, from struct bpf_cgroup_dev_ctx.
     """
-    load, move, keep, shift, unequal, answer, leave = 0x61, 0xBC, 0x54, 0x74, 0x55, 0xB7, 0x95
+    load, move, keep, shift, equal, unequal, answer, leave = 0x61, 0xBC, 0x54, 0x74, 0x15, 0x55, 0xB7, 0x95
     program: list[bpf.Instruction] = [
         (load, 2, 1, 0, 0),
         (move, 3, 2, 0, 0),
@@ -231,8 +231,10 @@ def device_program(rules: tuple[DeviceRule, ...]) -> list[bpf.Instruction]:
             tests.append([(unequal, 2, 0, 0, 1 if rule.type == "b" else 2)])
         access = sum(bit for letter, bit in (("m", 1), ("r", 2), ("w", 4)) if letter in rule.access)
         if access not in (0, 7) and rule.type != "a":
-            # All that is asked for has to be in the rule.
-            tests.append([(move, 1, 3, 0, 0), (keep, 1, 0, 0, 7 & ~access), (unequal, 1, 0, 0, 0)])
+            # Allowed is what asks for nothing beyond the rule; refused is what asks for anything in it.
+            beyond = [(keep, 1, 0, 0, 7 & ~access), (unequal, 1, 0, 0, 0)]
+            within = [(keep, 1, 0, 0, access), (equal, 1, 0, 0, 0)]
+            tests.append([(move, 1, 3, 0, 0), *(beyond if rule.allow else within)])
         for register, number in ((4, rule.major), (5, rule.minor)):
             if number is not None and number >= 0 and rule.type != "a":
                 tests.append([(unequal, register, 0, 0, number)])
@@ -240,7 +242,7 @@ def device_program(rules: tuple[DeviceRule, ...]) -> list[bpf.Instruction]:
         body = [instruction for test in tests for instruction in test]
         for index, (code, target, source, _, value) in enumerate(body):
             # A test that fails jumps behind this rule's verdict.
-            offset = len(body) - index + 1 if code == unequal else 0
+            offset = len(body) - index + 1 if code in (equal, unequal) else 0
             program.append((code, target, source, offset, value))
         program += verdict
         if not body:

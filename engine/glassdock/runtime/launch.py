@@ -35,6 +35,8 @@ from glassdock.runtime.shim import ShimRecord, short_path
 from glassdock.trace import Span
 from glassdock.unionfs.mounts import Mount
 
+__all__ = ["Attach", "ExitStatus", "LaunchRequest", "Launcher", "Process", "reconnect"]
+
 READY = 3
 
 

@@ -1,0 +1,338 @@
+"""Limits: refused when they make no sense, set in the kernel, kept, cleared away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from glassdock.errors import InvalidParameter, StartFailed
+from glassdock.linux import clone
+from glassdock.oci.runtime import (
+    CPU,
+    BlockIO,
+    DeviceRule,
+    Memory,
+    Pids,
+    Resources,
+    ThrottleDevice,
+)
+from glassdock.runtime import cgroups, defaults
+from glassdock.runtime.cgroups import Layout
+from glassdock.runtime.cgroups_v2 import CgroupV2
+from tests.runtime.lab import Lab
+
+MIB = 1 << 20
+V1 = """\
+32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct
+35 31 0:32 / /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory
+40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,xattr,name=systemd
+"""
+V2 = "41 31 0:38 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
+
+
+def test_the_layout_is_read_from_mountinfo() -> None:
+    first = cgroups.parse_mountinfo(V1)
+    assert first.version == "v1"
+    assert first.v1 == (
+        ("cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct", ("cpu", "cpuacct")),
+        ("memory", "/sys/fs/cgroup/memory", ("memory",)),
+        ("systemd", "/sys/fs/cgroup/systemd", ("name=systemd",)),
+    )
+    assert cgroups.parse_mountinfo(V2) == Layout((), "/sys/fs/cgroup")
+    assert cgroups.parse_mountinfo(V2).version == "v2"
+    assert cgroups.parse_mountinfo(V1 + V2.replace("/cgroup rw", "/cgroup/unified rw")).version == "hybrid"
+    assert cgroups.parse_mountinfo("").version == "none"
+
+
+@pytest.mark.parametrize("path", ["relative", "/a/../b", "/", "/a//b", "/a/./b", "/a\0b"])
+def test_a_strange_path_is_refused(path: str) -> None:
+    with pytest.raises(InvalidParameter, match="absolute and plain"):
+        cgroups.check_path(path)
+
+
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        (Resources(memory=Memory(limit=4 * MIB)), "Minimum memory limit allowed is 6MB"),
+        (Resources(memory=Memory(swap=8 * MIB)), "always set the Memory limit"),
+        (Resources(memory=Memory(limit=16 * MIB, swap=8 * MIB)), "larger than memory limit"),
+        (Resources(memory=Memory(limit=16 * MIB, reservation=32 * MIB)), "less than memory reservation"),
+        (Resources(memory=Memory(swappiness=101)), "range is 0-100"),
+        (Resources(cpu=CPU(period=10)), "less than 1ms"),
+        (Resources(cpu=CPU(quota=10)), "less than 1ms"),
+        (Resources(cpu=CPU(shares=-1)), "shares"),
+        (Resources(cpu=CPU(cpus="a-b")), "Invalid value a-b for cpuset cpus"),
+        (Resources(pids=Pids(10_000_000)), "PID limit"),
+        (Resources(block_io=BlockIO(weight=5)), "10 to 1000"),
+        (Resources(unified={"../x": "1"}), "invalid cgroup file"),
+    ],
+)
+def test_a_limit_that_makes_no_sense_is_refused_before_anything_starts(resources: Resources, message: str) -> None:
+    with pytest.raises(InvalidParameter, match=message):
+        cgroups.check(resources)
+
+
+def test_limits_that_mean_something_pass() -> None:
+    cgroups.check(Resources(memory=Memory(limit=6 * MIB, swap=-1), cpu=CPU(quota=-1, cpus="0-1,3"), pids=Pids(-1)))
+
+
+def seen(lab: Lab, resources: Resources, *files: str) -> list[str]:
+    """The control files of the container, read inside."""
+    base = Resources(devices=defaults.device_rules())
+    from msgspec.structs import replace
+
+    changed = replace(resources, devices=base.devices)
+    result = lab.run("sh", "-c", f"cd /sys/fs/cgroup && cat {' '.join(files)}", linux={"resources": changed})
+    return result.out.split("\n")[:-1]
+
+
+v1_only = pytest.mark.skipif(not cgroups.layout().v1, reason="this machine has no cgroup v1")
+
+
+@v1_only
+@pytest.mark.needs_root
+def test_limits_arrive_in_the_kernel(lab: Lab) -> None:
+    wanted = Resources(
+        memory=Memory(limit=64 * MIB, reservation=32 * MIB),
+        cpu=CPU(shares=512, quota=50_000, period=100_000, cpus="0", mems="0"),
+        pids=Pids(17),
+        block_io=BlockIO(throttle_read_bps_device=(ThrottleDevice(254, 0, 1 << 20),)),
+    )
+    files = "memory/memory.limit_in_bytes memory/memory.soft_limit_in_bytes cpu/cpu.shares cpu/cpu.cfs_quota_us"
+    files += " cpuset/cpuset.cpus pids/pids.max"
+    assert seen(lab, wanted, *files.split()) == [str(64 * MIB), str(32 * MIB), "512", "50000", "0", "17"]
+
+
+@v1_only
+@pytest.mark.needs_root
+def test_memory_and_swap_may_be_set_in_either_order(lab: Lab) -> None:
+    if not os.path.exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes"):
+        pytest.skip("this kernel does not count swap")
+    files = ("memory/memory.limit_in_bytes", "memory/memory.memsw.limit_in_bytes")
+    assert seen(lab, Resources(memory=Memory(limit=64 * MIB, swap=128 * MIB)), *files) == [
+        str(64 * MIB),
+        str(128 * MIB),
+    ]
+
+
+@pytest.mark.needs_root
+def test_a_limit_that_the_kernel_refuses_fails_the_start_and_leaves_nothing(lab: Lab) -> None:
+    wanted = Resources(cpu=CPU(cpus="4000"))
+    with lab.folder() as folder, pytest.raises(StartFailed, match="'4000' to cpuset"):
+        lab.start(lab.request(folder, "true", linux={"resources": wanted}))
+    assert lab.cgroups() == []
+
+
+@pytest.mark.needs_root
+def test_what_needs_more_memory_than_it_may_use_is_killed_and_said(lab: Lab) -> None:
+    wanted = Resources(memory=Memory(limit=16 * MIB, swap=16 * MIB))
+    result = lab.run("sh", "-c", "dd if=/dev/zero of=/dev/null bs=100M count=1", linux={"resources": wanted})
+    assert result.status.oom_killed
+    assert result.code == 137
+
+
+@pytest.mark.needs_root
+def test_a_fork_bomb_stops_at_the_limit(lab: Lab) -> None:
+    script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 20 & done; wait"
+    result = lab.run("sh", "-c", script, linux={"resources": Resources(pids=Pids(6))})
+    assert "can't fork" in result.err
+    assert result.code != 0
+
+
+@pytest.mark.needs_root
+def test_the_device_list_closes_what_is_not_in_it(lab: Lab) -> None:
+    # A mount that is `dev` on purpose, so that only the device list is in the way.
+    script = "mknod /dev/shm/k c 1 11 && cat /dev/shm/k; mknod /dev/shm/z c 1 5 && head -c 2 /dev/shm/z | wc -c"
+    from glassdock.oci.runtime import Mount
+
+    mounts = (Mount("/dev/shm", "tmpfs", "tmpfs", ("dev",)),)
+    result = lab.run("sh", "-c", script, mounts=mounts)
+    assert "'/dev/shm/k': Operation not permitted" in result.err
+    assert result.out.strip() == "2"
+
+
+@pytest.fixture
+def group(lab: Lab) -> Iterator[cgroups.Cgroup]:
+    made = cgroups.open_cgroup(f"{lab.parent}/by-hand")
+    made.create()
+    yield made
+    made.remove()
+    assert not made.exists()
+
+
+@pytest.mark.needs_root
+def test_a_group_is_joined_counted_frozen_and_killed(group: cgroups.Cgroup) -> None:
+    process = subprocess.Popen(["sh", "-c", "read go; sleep 1000 & while :; do :; done"], stdin=subprocess.PIPE)
+    group.join(process.pid)
+    assert process.stdin is not None
+    with process.stdin:
+        process.stdin.write(b"go\n")
+    assert process.pid in group.pids()
+    group.freeze(True)
+    first = group.stats()
+    time.sleep(0.05)
+    assert group.stats().cpu_total == first.cpu_total
+    assert first.pids >= 1
+    assert first.memory >= 0
+    group.freeze(False)
+    group.kill()
+    assert group.pids() == []
+    assert process.wait() == -signal.SIGKILL
+
+
+@pytest.mark.needs_root
+def test_a_frozen_group_can_be_removed(lab: Lab) -> None:
+    made = cgroups.open_cgroup(f"{lab.parent}/frozen")
+    made.create()
+    process = subprocess.Popen(["sleep", "1000"])
+    made.join(process.pid)
+    made.freeze(True)
+    made.remove()
+    assert process.wait() == -signal.SIGKILL
+    assert not made.exists()
+
+
+@pytest.mark.needs_root
+def test_removing_kills_what_keeps_forking(group: cgroups.Cgroup) -> None:
+    script = "read go; while :; do (while :; do sleep 0.001 & wait; done) & sleep 0.01; done"
+    process = subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE)
+    group.join(process.pid)
+    assert process.stdin is not None
+    with process.stdin:
+        process.stdin.write(b"go\n")
+    time.sleep(0.2)
+    group.kill()
+    assert group.pids() == []
+    process.wait()
+
+
+# ---- version 2: the real kernel where a v2 hierarchy is mounted (beside v1 it has no controllers), a plain folder
+# where only the reading and writing of files is in question.
+
+
+@pytest.fixture
+def unified(lab: Lab) -> Iterator[CgroupV2]:
+    found = cgroups.layout()
+    if not found.unified:
+        pytest.skip("no cgroup v2 hierarchy is mounted")
+    parent = CgroupV2(f"{lab.parent}-v2", Layout((), found.unified))
+    made = CgroupV2(f"{lab.parent}-v2/group", Layout((), found.unified))
+    made.create()
+    yield made
+    made.remove()
+    parent.remove()
+
+
+@pytest.mark.needs_root
+def test_v2_a_clone_begins_in_the_group_and_all_die_at_once(unified: CgroupV2) -> None:
+    folder = unified.descriptor()
+    pid, pidfd = clone.clone3(clone.CloneFlag(0), cgroup=folder)
+    if pid == 0:
+        signal.pause()
+        os._exit(0)
+    os.close(folder)
+    assert unified.pids() == [pid]
+    unified.freeze(True)
+    unified.freeze(False)
+    unified.kill()
+    ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    os.close(pidfd)
+    assert ended is not None
+    assert ended.si_status == signal.SIGKILL
+
+
+@pytest.mark.needs_root
+def test_v2_devices_are_decided_by_a_program(unified: CgroupV2) -> None:
+    assert unified.apply(Resources(devices=defaults.device_rules())) == []
+    script = "echo $$ > {}/cgroup.procs; head -c 1 /dev/zero | wc -c; cat /dev/kmsg; cat {}"
+    other = "/dev/loop-control" if os.path.exists("/dev/loop-control") else "/dev/kmsg"
+    done = subprocess.run(
+        ["sh", "-c", script.format(unified.folder, other)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "1"
+    assert done.stderr.count("Operation not permitted") == 2
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize(
+    ("rules", "readable", "writable"),
+    [
+        ((), False, False),
+        ((DeviceRule(True),), True, True),
+        ((DeviceRule(True), DeviceRule(False, "c", 1, 3, "rwm")), False, False),
+        ((DeviceRule(False), DeviceRule(True, "c", 1, 3, "r")), True, False),
+        ((DeviceRule(False), DeviceRule(True, "c", 1, None, "rw")), True, True),
+        ((DeviceRule(False), DeviceRule(True, "b", 1, 3, "rwm")), False, False),
+        ((DeviceRule(True), DeviceRule(False, "c", 1, 3, "w")), True, False),
+    ],
+)
+def test_v2_the_last_rule_that_matches_decides(
+    unified: CgroupV2, rules: tuple[DeviceRule, ...], readable: bool, writable: bool
+) -> None:
+    from glassdock.linux import bpf
+    from glassdock.runtime.cgroups_v2 import device_program
+
+    program = bpf.load_device_program(device_program(rules))
+    folder = unified.descriptor()
+    bpf.attach_device_program(folder, program)
+    os.close(program)
+    os.close(folder)
+    script = (
+        f"echo $$ > {unified.folder}/cgroup.procs; (: < /dev/null) 2>&- && echo r; (: > /dev/null) 2>&- && echo w; "
+    )
+    script += "(: <> /dev/null) 2>&- && echo both"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False, stdin=subprocess.PIPE)
+    found = [word in done.stdout.split() for word in ("r", "w", "both")]
+    assert found == [readable, writable, readable and writable]
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> CgroupV2:
+    """Files as a v2 group has them, in a plain folder: no kernel behind them."""
+    group = CgroupV2("/group", Layout((), str(tmp_path)))
+    os.mkdir(group.folder)
+    return group
+
+
+def test_v2_writes_the_values_of_version_two(plain: CgroupV2) -> None:
+    names = "memory.max memory.swap.max memory.low cpu.weight cpu.max cpuset.cpus pids.max io.weight io.max".split()
+    for name in names:
+        Path(plain.folder, name).write_text("")
+    wanted = Resources(
+        memory=Memory(limit=64 * MIB, swap=96 * MIB, reservation=32 * MIB),
+        cpu=CPU(shares=1024, quota=50_000, cpus="0-1"),
+        pids=Pids(-1),
+        block_io=BlockIO(weight=500, throttle_write_bps_device=(ThrottleDevice(8, 0, 99),)),
+        unified={"memory.high": "1"},
+    )
+    warnings = plain.apply(wanted)
+    assert [Path(plain.folder, name).read_text() for name in names] == [
+        *(str(64 * MIB), str(32 * MIB), str(32 * MIB), "39", "50000 100000", "0-1", "max", "4950", "8:0 wbps=99"),
+    ]
+    assert warnings == ["this kernel has no memory.high; the limit was discarded"]
+
+
+def test_v2_reads_its_statistics(plain: CgroupV2) -> None:
+    for name, text in {
+        "memory.current": "100",
+        "memory.max": "max",
+        "memory.stat": "anon 5\nfile 6\n",
+        "cpu.stat": "usage_usec 7\nuser_usec 4\nsystem_usec 3\nnr_periods 2\nnr_throttled 1\nthrottled_usec 9\n",
+        "pids.current": "2",
+        "pids.max": "10",
+        "io.stat": "8:0 rbytes=11 wbytes=12 rios=1 wios=1\n",
+        "memory.events": "low 0\noom 1\noom_kill 2\n",
+    }.items():
+        Path(plain.folder, name).write_text(text)
+    found = plain.stats()
+    assert (found.memory, found.memory_limit, found.memory_details) == (100, -1, {"anon": 5, "file": 6})
+    assert (found.cpu_total, found.cpu_user, found.cpu_system, found.cpu_throttled_time) == (7000, 4000, 3000, 9000)
+    assert (found.pids, found.pids_limit) == (2, 10)
+    assert found.io == ((8, 0, "read", 11), (8, 0, "write", 12))
+    assert plain.oom_kills() == 2

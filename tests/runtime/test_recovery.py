@@ -1,0 +1,254 @@
+"""Who dies when: shim, launcher, daemon, and what is found afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from glassdock.errors import CommandNotFound, NotFound, StartFailed
+from glassdock.paths import Paths
+from glassdock.runtime import cgroups, defaults
+from glassdock.runtime.launch import ExitStatus, Process, reconnect
+from glassdock.runtime.shim import ShimRecord
+from tests.runtime.lab import Lab, read_log
+
+pytestmark = pytest.mark.needs_root
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def shim_of(folder: Path) -> int:
+    return msgspec.json.decode((folder / "run/shim.json").read_bytes(), type=ShimRecord).shim
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_killed_shim_takes_its_container_with_it_and_is_cleared_up_after(lab: Lab) -> None:
+    with lab.folder() as folder:
+        process = lab.start(lab.request(folder, "sh", "-c", "sleep 1000 & sleep 1000"))
+        os.kill(shim_of(folder), signal.SIGKILL)
+        status = lab.do(process.wait())
+        assert (status.code, status.error) == (137, "the container's shim was killed")
+        assert not alive(process.pid)
+        assert lab.cgroups() == []
+        assert lab.do(reconnect(folder / "run")) == status, "and the next daemon reads the same"
+
+
+def test_a_shim_that_was_killed_while_no_daemon_looked_is_found_out(lab: Lab) -> None:
+    with lab.folder() as folder:
+        process = lab.start(lab.request(folder, "sleep", "1000", user="ada"))
+        process.detach()
+        os.kill(shim_of(folder), signal.SIGKILL)
+        found = lab.do(reconnect(folder / "run"))
+        assert isinstance(found, ExitStatus)
+        assert found.code == 137
+        eventually(lambda: not alive(process.pid))
+    assert lab.cgroups() == []
+
+
+def test_the_next_daemon_finds_the_container_and_hears_its_end(lab: Lab) -> None:
+    with lab.folder() as folder:
+        script = "trap 'echo bye; exit 6' TERM; echo hello; while :; do sleep 0.01; done"
+        process = lab.start(lab.request(folder, "sh", "-c", script))
+        process.detach()
+        found = lab.do(reconnect(folder / "run"))
+        assert isinstance(found, Process)
+        assert (found.pid, found.started_at_ns) == (process.pid, process.started_at_ns)
+        eventually(lambda: "hello" in (folder / "log").read_text())
+        lab.do(found.signal(signal.SIGTERM))
+        assert lab.do(found.wait()).code == 6
+        assert read_log(folder / "log")[0] == "hello\nbye\n"
+
+
+def test_an_end_that_nobody_saw_is_in_the_file(lab: Lab) -> None:
+    with lab.folder() as folder:
+        process = lab.start(lab.request(folder, "sh", "-c", "exit 8"))
+        process.detach()
+        eventually((folder / "run/exit.json").exists)
+        found = lab.do(reconnect(folder / "run"))
+        assert isinstance(found, ExitStatus)
+        assert found.code == 8
+        shim = shim_of(folder)
+        eventually(lambda: not alive(shim))
+
+
+def test_a_folder_where_nothing_was_started_is_not_found(lab: Lab, tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        lab.do(reconnect(tmp_path))
+
+
+def test_a_killed_launcher_is_started_again_and_containers_live_on(short_tmp: Path) -> None:
+    lab = Lab(short_tmp / "root")
+    with closing(lab), lab.folder() as folder, lab.folder() as other:
+        first = lab.start(lab.request(folder, "sleep", "1000"))
+        before = lab.launcher.pid
+        os.kill(before, signal.SIGKILL)
+        eventually(lambda: not alive(before))
+        second = lab.start(lab.request(other, "true"))
+        assert lab.launcher.pid != before
+        assert lab.do(second.wait()).code == 0
+        assert alive(first.pid)
+        lab.do(first.signal(signal.SIGKILL))
+        assert lab.do(first.wait()).code == 137
+
+
+def test_many_launches_at_once(lab: Lab) -> None:
+    async def one(folder: Path, number: int) -> int:
+        request = lab.request(folder, "sh", "-c", f"exit {number}")
+        process = await lab.launcher.launch(request, netns=None)
+        return (await process.wait()).code
+
+    async def all_of_them(folders: list[Path]) -> list[int]:
+        return await asyncio.gather(*(one(folder, number) for number, folder in enumerate(folders)))
+
+    with ExitStack() as stack:
+        folders = [stack.enter_context(lab.folder()) for _ in range(12)]
+        assert lab.do(all_of_them(folders)) == list(range(12))
+    assert lab.cgroups() == []
+
+
+def test_a_cancelled_launch_is_taken_back(lab: Lab) -> None:
+    async def cancelled(folder: Path) -> None:
+        launching = asyncio.create_task(lab.launcher.launch(lab.request(folder, "sleep", "1000"), netns=None))
+        await asyncio.sleep(0.001)
+        launching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await launching
+
+    with lab.folder() as folder:
+        lab.do(cancelled(folder))
+        assert lab.cgroups() == []
+
+
+def test_shims_are_ready_before_they_are_asked_for_and_go_with_the_launcher(short_tmp: Path) -> None:
+    lab = Lab(short_tmp / "root", ready=2)
+    try:
+        eventually(lambda: len(ready(lab)) == 2)
+        pids = [Path(path).name.rpartition("-")[2] for path in ready(lab)]
+        with lab.folder() as folder:
+            request = lab.request(folder, "cat", "/proc/self/cgroup")
+            process = lab.start(request)
+            assert lab.do(process.wait()).code == 0
+            assert str(shim_of(folder)) in pids
+            prepared = [span.name for span in process.spans if span.attributes.get("prepared")]
+            assert prepared[0] == "runtime.prepare"
+            assert "runtime.detach" in prepared
+            assert read_log(folder / "log")[0].count(":/\n") >= 1
+        with lab.folder() as folder, pytest.raises(CommandNotFound):
+            lab.start(lab.request(folder, "nosuch"))
+        with lab.folder() as folder:
+            process = lab.start(lab.request(folder, "sleep", "1000"))
+            names = Path(f"/proc/{process.pid}/cgroup").read_text()
+            assert folder.name in names, "the group has the container's name"
+            assert "ready-" not in names
+            lab.do(process.signal(signal.SIGKILL))
+            lab.do(process.wait())
+    finally:
+        lab.close()
+    assert not list(Path("/sys/fs/cgroup").glob(f"**/{lab.parent[1:]}"))
+
+
+def test_shims_in_reserve_leave_with_a_killed_launcher(short_tmp: Path) -> None:
+    lab = Lab(short_tmp / "root", ready=2)
+    try:
+        eventually(lambda: len(ready(lab)) == 2)
+        os.kill(lab.launcher.pid, signal.SIGKILL)
+        eventually(lambda: lab.cgroups() == [])
+    finally:
+        lab.close()
+    eventually(lambda: remove_parents(lab))
+
+
+def remove_parents(lab: Lab) -> bool:
+    """A killed launcher leaves the group above all; the next start would take it over."""
+    cgroups.remove_empty(lab.parent)
+    return not list(Path("/sys/fs/cgroup").glob(f"**/{lab.parent[1:]}"))
+
+
+def ready(lab: Lab) -> list[str]:
+    top = cgroups.layout().v1[-1][1] if cgroups.layout().v1 else ""
+    if not top:
+        pytest.skip("only cgroup v1 keeps shims with a child in reserve")
+    return [path for path in lab.cgroups() if path.startswith(f"{top}{lab.parent}/ready-")]
+
+
+DAEMON = """
+import asyncio, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from tests.runtime.lab import Lab
+lab = Lab(Path(sys.argv[2]))
+folder = Path(sys.argv[2]) / "c"
+for name in ("run", "upper", "work"):
+    (folder / name).mkdir(parents=True)
+lab.start(lab.request(folder, "sh", "-c", "echo one; trap 'echo two; exit 7' TERM; while :; do sleep 0.01; done"))
+print("started", lab.launcher.pid, flush=True)
+lab.do(asyncio.sleep(1000))
+"""
+
+
+def test_a_daemon_killed_at_any_time_loses_neither_container_nor_log_nor_code(short_tmp: Path) -> None:
+    here = str(Path(__file__).parents[2])
+    daemon = subprocess.Popen(
+        [sys.executable, "-c", DAEMON, here, str(short_tmp / "r")], stdout=subprocess.PIPE, text=True
+    )
+    assert daemon.stdout is not None
+    with daemon.stdout:
+        launcher = int(daemon.stdout.readline().split()[1])
+        daemon.kill()
+        daemon.wait()
+    run_dir = short_tmp / "r/c/run"
+
+    async def next_daemon() -> tuple[int, ExitStatus]:
+        found = await reconnect(run_dir)
+        assert isinstance(found, Process)
+        await found.signal(signal.SIGTERM)
+        return found.pid, await found.wait()
+
+    eventually(lambda: not alive(launcher))
+    pid, status = asyncio.run(next_daemon())
+    assert status.code == 7
+    assert not alive(pid)
+    assert read_log(short_tmp / "r/c/log")[0] == "one\ntwo\n"
+    parent = defaults.cgroup_parent(Paths.of(short_tmp / "r"))
+    cgroups.remove_empty(parent)
+    assert not list(Path("/sys/fs/cgroup").glob(f"**/{parent[1:]}"))
+
+
+def test_a_start_whose_shim_dies_says_so_and_leaves_nothing(lab: Lab) -> None:
+    async def launch_and_kill(folder: Path) -> None:
+        launching = asyncio.create_task(lab.launcher.launch(lab.request(folder, "sleep", "1000"), netns=None))
+        while not (folder / "run/shim.json").exists():
+            await asyncio.sleep(0)
+        os.kill(shim_of(folder), signal.SIGKILL)
+        (outcome,) = await asyncio.gather(launching, return_exceptions=True)
+        if isinstance(outcome, Process):
+            assert (await outcome.wait()).code == 137
+        else:
+            assert isinstance(outcome, StartFailed)
+            assert "shim died" in outcome.message
+
+    for _ in range(5):
+        with lab.folder() as folder:
+            lab.do(launch_and_kill(folder))
+        assert lab.cgroups() == []
