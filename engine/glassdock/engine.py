@@ -81,14 +81,15 @@ class Engine:
             else:
                 warnings.append("not root: images and registries work, containers do not run yet")
             containers = Containers(Parts(paths, images, snapshots, networks, launcher, events))
+            builder = Builder(paths, images, snapshots, registry, Runner(paths, networks, launcher))
             records = containers.load()
             if can_run:
                 await networks.start([record.id for record in records if record.state.running])
                 closing.push_async_callback(networks.stop)
             closing.push_async_callback(containers.close)
+            images.repair()
             snapshots.repair({record.id for record in records}, images.live_chains())
             await containers.repair()
-            builder = Builder(paths, images, snapshots, registry, Runner(paths, networks, launcher))
             yield cls(
                 paths=paths,
                 identity=_identity(paths),
@@ -120,7 +121,10 @@ class Engine:
         def users(image_id: str) -> list[str]:
             return [container.id for container in self.containers.using(image_id)]
 
-        return self.images.remove(name, force=force, in_use=users)
+        def running(image_id: str) -> list[str]:
+            return [container.id for container in self.containers.using(image_id) if container.state.running]
+
+        return self.images.remove(name, force=force, in_use=users, running=running)
 
     def changes_of(self, key: str) -> Changes:
         """What a layer (by chain id) or a container's writable layer (by id) adds, changes and deletes."""
@@ -131,9 +135,7 @@ class Engine:
         await assemble_course_images(self.registry, self.registry_address, progress)
 
 
-async def _serve_registry(
-    paths: Paths, port: int, closing: contextlib.AsyncExitStack, warnings: list[str]
-) -> str:
+async def _serve_registry(paths: Paths, port: int, closing: contextlib.AsyncExitStack, warnings: list[str]) -> str:
     """Serve the course's registry on loopback; returns host:port. A taken port is replaced by a free one."""
     runner = web.AppRunner(registry_server.application(Storage(paths.registry)), access_log=None)
     await runner.setup()

@@ -80,7 +80,7 @@ def recording(process: str, *, syscalls: bool = False) -> Iterator[Recording]:
 
 
 @contextlib.contextmanager
-def span(name: str, **attributes: Any) -> Iterator[Span | None]:
+def span(name: str, /, **attributes: Any) -> Iterator[Span | None]:
     """Time a step of the current recording; yields the span, or None where nothing is recorded."""
     active = _recording.get()
     if active is None:

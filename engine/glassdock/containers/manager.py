@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 import signal
 import time
@@ -24,9 +25,9 @@ from glassdock.containers.config import CreateRequest
 from glassdock.containers.model import Container, EndpointRecord, State, Status, Trace, move
 from glassdock.containers.store import Store
 from glassdock.containers.streams import Streams, pair
-from glassdock.errors import Conflict, GlassdockError, InvalidParameter, NotFound, NotModified, NotSupported
+from glassdock.errors import Conflict, InvalidParameter, NotFound, NotModified, NotSupported
 from glassdock.events import Bus
-from glassdock.images.store import Image
+from glassdock.images.model import Image
 from glassdock.images.store import Store as ImageStore
 from glassdock.network.manager import Manager as Networks
 from glassdock.network.model import Endpoint
@@ -44,7 +45,6 @@ class _Live:
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     process: Process | None = None
-    endpoint: Endpoint | None = None
     pending: list[Attach] = field(default_factory=list)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     next_exit: asyncio.Future[int] | None = None
@@ -151,7 +151,7 @@ class Manager:
                 try:
                     with trace.span("containers.start", name=container.name):
                         await self._launch(container, live)
-                except GlassdockError as error:
+                except BaseException as error:  # whatever it is: those who wait are told, then it goes on its way
                     self._failed(container, live, error)
                     raise
                 finally:
@@ -186,7 +186,7 @@ class Manager:
                 process = await self._parts.need_launcher().launch(request, netns=endpoint.netns_fd, attach=attach)
                 trace.adopt(process.spans, under=launching)
             undo.pop_all()
-        live.process, live.endpoint = process, endpoint
+        live.process = process
         container.endpoints = (_record(endpoint),)
         container.state = State(status=container.state.status, pid=process.pid, started_at=time.time_ns())
         move(container, Status.RUNNING)
@@ -212,9 +212,8 @@ class Manager:
             started_at=started,
             finished_at=status.finished_at_ns,
         )
-        if live.endpoint is not None:
-            await self._parts.networks.detach(live.endpoint)
-        live.process, live.endpoint = None, None
+        await self._parts.networks.detach(container.id)
+        live.process = None
         container.endpoints = ()
         self._store.save(container)
         if status.oom_killed:
@@ -263,8 +262,8 @@ class Manager:
             await self.stop(reference, grace=grace)
         await self.start(reference)
 
-    async def wait(self, reference: str, condition: str = "not-running") -> tuple[int, str]:
-        """The exit code and error, once `condition` holds: not-running, next-exit or removed."""
+    async def wait(self, reference: str, condition: str = "not-running") -> int:
+        """The exit code, once `condition` holds: not-running, next-exit or removed."""
         container = self.get(reference)
         live = self._of(container)
         if condition == "removed":
@@ -272,13 +271,13 @@ class Manager:
         elif condition == "next-exit":
             if live.next_exit is None:
                 live.next_exit = asyncio.get_running_loop().create_future()
-            return await asyncio.shield(live.next_exit), ""
+            return await asyncio.shield(live.next_exit)
         elif condition in ("", "not-running"):
             if container.state.running:
                 await live.ended.wait()
         else:
             raise InvalidParameter(f"invalid condition: {condition!r}", "Use not-running, next-exit or removed.")
-        return container.state.exit_code, container.state.error
+        return container.state.exit_code
 
     async def remove(self, reference: str, *, force: bool = False) -> None:
         """Remove it and its writable layer; a running one only by `force`."""
@@ -387,12 +386,14 @@ class Manager:
         return await self._parts.networks.attach(
             container.id,
             network=spec.network_of(container),
-            mac=container.config.mac_address,
+            name=container.name,
+            mac=spec.mac_of(container),
+            ip=spec.address_of(container),
             ports=spec.ports(container),
         )
 
-    def _failed(self, container: Container, live: _Live, error: GlassdockError) -> None:
-        container.state.error = error.message
+    def _failed(self, container: Container, live: _Live, error: BaseException) -> None:
+        container.state.error = str(error)
         container.state.exit_code = spec.exit_code_of(error)
         self._store.save(container)
         self._close_pending(live)
@@ -414,7 +415,7 @@ class Manager:
     @staticmethod
     def _close_pending(live: _Live) -> None:
         for attach in live.pending:
-            attach.close()
+            os.close(attach.fd)
         live.pending.clear()
 
     def _event(self, action: str, container: Container, **more: str) -> None:

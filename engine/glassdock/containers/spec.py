@@ -19,7 +19,7 @@ import msgspec
 from glassdock.containers import files
 from glassdock.containers.config import HostConfig, MountPoint, refuse_unsupported
 from glassdock.containers.model import Container
-from glassdock.errors import CommandNotExecutable, CommandNotFound, GlassdockError, InvalidParameter, NotSupported
+from glassdock.errors import CommandNotExecutable, CommandNotFound, InvalidParameter, NotSupported
 from glassdock.network.model import PortBinding
 from glassdock.oci import runtime as oci
 from glassdock.runtime import capabilities, defaults, seccomp
@@ -50,7 +50,7 @@ def runtime_spec(container: Container, folder: Path, tag: str) -> oci.Spec:
             cwd=config.working_dir or "/",
             terminal=config.tty,
             console_size=_console(host),
-            capabilities=oci.Capabilities(effective=caps, bounding=caps, permitted=caps),
+            capabilities=capabilities.sets(caps),
             rlimits=_rlimits(host),
             no_new_privileges=_security(host, "no-new-privileges") in ("", "true"),
             oom_score_adj=host.oom_score_adj,
@@ -79,6 +79,22 @@ def network_of(container: Container) -> str:
     if container.config.network_disabled:
         return "none"
     return "bridge" if mode in (None, "", "default") else mode
+
+
+def address_of(container: Container) -> str | None:
+    """The address that was asked for (--ip), if any."""
+    for endpoint in (container.networking.endpoints_config or {}).values():
+        if endpoint is not None and endpoint.i_p_a_m_config:
+            return endpoint.i_p_a_m_config.get("IPv4Address") or None
+    return None
+
+
+def mac_of(container: Container) -> str | None:
+    """The hardware address that was asked for (--mac-address), if any."""
+    for endpoint in (container.networking.endpoints_config or {}).values():
+        if endpoint is not None and endpoint.mac_address:
+            return endpoint.mac_address
+    return container.config.mac_address or None
 
 
 def ports(container: Container) -> tuple[PortBinding, ...]:
@@ -115,7 +131,7 @@ def signal_number(name: str) -> int:
     return int(known)
 
 
-def exit_code_of(error: GlassdockError) -> int:
+def exit_code_of(error: BaseException) -> int:
     """What a shell would report of a start that failed this way."""
     if isinstance(error, CommandNotFound):
         return 127
@@ -124,7 +140,7 @@ def exit_code_of(error: GlassdockError) -> int:
 
 def warnings(container: Container) -> list[str]:
     """What the client is told beside the new id."""
-    missing = capabilities.missing(_capabilities(container.host))
+    missing = set(_capabilities(container.host)) - capabilities.available()
     if not missing:
         return []
     return [f"This machine does not let the engine grant {', '.join(sorted(missing))}: left out."]
@@ -142,9 +158,7 @@ def _environment(container: Container) -> tuple[str, ...]:
 
 
 def _capabilities(host: HostConfig) -> tuple[str, ...]:
-    if host.privileged:
-        return capabilities.available()
-    return capabilities.adjust(_list(host.cap_add), _list(host.cap_drop))
+    return capabilities.resolve(_list(host.cap_add), _list(host.cap_drop), privileged=host.privileged)
 
 
 def _list(value: tuple[str, ...] | str | None) -> tuple[str, ...]:
@@ -272,8 +286,8 @@ def _seccomp(host: HostConfig, caps: tuple[str, ...]) -> oci.Seccomp | None:
     if asked == "unconfined" or (host.privileged and asked is None):
         return None
     if asked in (None, "", "builtin"):
-        return seccomp.default(caps)
-    return seccomp.parse(asked, caps)
+        return seccomp.default_profile(caps)
+    raise NotSupported("a seccomp profile of your own is not supported yet", "Use seccomp=unconfined, or leave it out.")
 
 
 def _console(host: HostConfig) -> oci.Box | None:

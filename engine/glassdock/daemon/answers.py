@@ -50,7 +50,9 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return json({"message": "page not found"}, status=404)
     except web.HTTPMethodNotAllowed:
         return json({"message": "method not allowed"}, status=405)
-    except (web.HTTPException, asyncio.CancelledError, ConnectionResetError):
+    except ConnectionResetError:
+        return web.Response()  # the client has gone: nobody reads this
+    except (web.HTTPException, asyncio.CancelledError):
         raise
     except OSError as error:
         log.exception("%s %s", request.method, request.path)

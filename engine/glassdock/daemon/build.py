@@ -10,19 +10,19 @@ from pathlib import Path
 
 from aiohttp import web
 
+from glassdock.build.options import BuildOptions
 from glassdock.daemon.answers import ENGINE, Lines
-from glassdock.errors import NotSupported
 
 
 async def build(request: web.Request) -> web.StreamResponse:
     """POST /build."""
     engine = request.app[ENGINE]
-    if request.query.get("version") == "2":
-        raise NotSupported("this engine has no BuildKit", "Set DOCKER_BUILDKIT=0; the classic endpoint builds.")
-    options = engine.build_options(dict(request.query), request.headers.get("X-Registry-Config", ""))
+    query = {**request.query, "t": request.query.getall("t", [])}
+    options = BuildOptions.from_query(query, request.headers.get("X-Registry-Config", ""))
     with tempfile.TemporaryDirectory(prefix="context-", dir=engine.paths.tmp) as folder:
         context = Path(folder)
-        await engine.receive_context(request.content.iter_chunked(1 << 20), context)
+        await engine.builder.receive(request.content.iter_chunked(1 << 20), context)
         async with Lines(request) as lines:
-            await engine.build(context, options, lines)
+            image = await engine.builder.build(context, options, lines)
+            engine.events.publish("image", "build", image, {"name": ", ".join(options.tags)})
     return lines.response

@@ -73,12 +73,10 @@ async def wait(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "application/json", "Api-Version": answers.API_VERSION})
     try:
         await response.prepare(request)
-        code, error = await ending
+        code = await ending
     finally:
         ending.cancel()
-    await response.write(
-        answers.encode({"StatusCode": code, "Error": {"Message": error}} if error else {"StatusCode": code})
-    )
+    await response.write(answers.encode({"StatusCode": code}))
     await response.write_eof()
     return response
 

@@ -12,9 +12,9 @@ from aiohttp import web
 from glassdock.daemon import answers, views
 from glassdock.daemon.answers import ENGINE, Lines, filters, flag
 from glassdock.errors import InvalidParameter, NotSupported
+from glassdock.images.model import Image
 from glassdock.images.pull import pull as pull_image
 from glassdock.images.push import push as push_image
-from glassdock.images.store import Image
 from glassdock.oci.reference import Reference
 from glassdock.registry.auth import Credentials
 

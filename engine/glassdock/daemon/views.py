@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from glassdock.containers.model import Container, Status
-from glassdock.images.store import Image
+from glassdock.images.model import Image
 from glassdock.network.model import Network
 
 
