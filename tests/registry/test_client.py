@@ -200,6 +200,12 @@ async def test_a_registry_that_is_not_there_is_told_at_once(client: Client) -> N
         assert time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize("domain", ["[::::]:5000", "[1:2]", "example.com:99999"])
+async def test_an_address_that_is_none_is_refused(client: Client, domain: str) -> None:
+    with pytest.raises(InvalidParameter, match="is not the address of a registry"):
+        await client.manifest(Reference.parse(f"{domain}/app"))
+
+
 async def test_http_is_for_loopback_and_https_for_everybody_else() -> None:
     for domain in ("localhost", "localhost:5000", "127.0.0.1:5000", "127.8.9.1", "[::1]:5000"):
         assert transport.Endpoint.of(domain).base.scheme == "http"
@@ -288,7 +294,12 @@ HUB_LIMIT = (
         ((400, {}, b'{"errors":[]}'), InvalidParameter, "refuses the request", 1),
         ((418, {}, b"<html>" * 9999), InvalidParameter, "refuses the request .418.: I'm a Teapot", 1),
         ((307, {"Location": "/v2/round"}, b""), Unavailable, "redirects in a circle", 6),
-        ((307, {"Location": "file:///etc/passwd"}, b""), Unavailable, "redirects to file", 1),
+        ((307, {"Location": "file:///etc/passwd"}, b""), Unavailable, "leads to file", 1),
+        ((307, {"Location": "http://[::::]/"}, b""), Unavailable, "leads to an address that is none", 1),
+        ((307, {"Location": "http://a:99999/"}, b""), Unavailable, "leads to an address that is none", 1),
+        ((400, {}, b'{"errors":[{"code":"X","message":"\\u001b[2Jgone"}]}'), InvalidParameter, r"x: \[2Jgone", 1),
+        ((400, {}, b'{"errors":[[1]]}'), InvalidParameter, "Bad Request", 1),
+        ((400, {}, b"[" * 60_000), InvalidParameter, "Bad Request", 1),
         ((200, {}, SMALL[:-1]), Corrupt, "has 999 bytes of", 1),
         ((200, {}, SMALL + b"x"), Corrupt, "has 1001 bytes of", 1),
         ((200, {}, b"x" * len(SMALL)), Corrupt, "content has digest", 1),

@@ -30,7 +30,7 @@ from glassdock import trace
 from glassdock.errors import Corrupt, GlassdockError, NotFound, Unauthorized
 from glassdock.oci import digest as digests
 from glassdock.oci.image import Descriptor
-from glassdock.oci.reference import DEFAULT_DOMAIN, Reference
+from glassdock.oci.reference import DEFAULT_DOMAIN, Reference, is_tag
 from glassdock.registry import manifest as manifests
 from glassdock.registry import receiving, transport
 from glassdock.registry.auth import Credentials, repository_scope
@@ -114,7 +114,7 @@ class Client:
                 if response.status != 200:
                     raise await transport.refused(response, endpoint, reference.repository(), "pull")
                 found += _tag_list(await transport.read_limited(response, manifests.LIMIT), endpoint)
-                url = _next_page(response)
+                url = _next_page(response, endpoint)
         return found
 
     # Push
@@ -219,13 +219,13 @@ def _tag_list(body: bytes, endpoint: Endpoint) -> list[str]:
         tags = msgspec.json.decode(body, type=dict[str, str | list[str] | None]).get("tags")
     except msgspec.MsgspecError as error:
         raise Corrupt(f"{endpoint.name} sends a list of tags that cannot be read: {error}") from error
-    return tags if isinstance(tags, list) else []
+    return [tag for tag in tags if is_tag(tag)] if isinstance(tags, list) else []
 
 
-def _next_page(response: aiohttp.ClientResponse) -> URL | None:
+def _next_page(response: aiohttp.ClientResponse, endpoint: Endpoint) -> URL | None:
     """The next page of a list (RFC 8288), on the same server."""
     match = re.match(r'\s*<([^>]+)>\s*;[^,]*rel="?next"?', response.headers.get("Link", ""))
     if match is None:
         return None
-    url = response.url.join(URL(match[1], encoded=True))
+    url = transport.followed(response, match[1], endpoint)
     return url if url.origin() == response.url.origin() else None

@@ -86,7 +86,7 @@ async def _begin(
 ) -> int:
     """How many bytes of the response we have already; raises what speaks against reading it."""
     if response.status == 206:
-        first = re.match(r"bytes ([0-9]+)-", response.headers.get("Content-Range", ""))
+        first = re.match(r"bytes ([0-9]{1,18})-", response.headers.get("Content-Range", ""))
         if first is None or int(first[1]) != verifier.seen:
             raise Corrupt(f"{endpoint.name} sends another part of {verifier.digest} than it was asked for")
         offset = verifier.seen

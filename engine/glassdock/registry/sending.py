@@ -119,7 +119,7 @@ class Upload:
         async with self.connection.call("GET", location, self.endpoint, self.access) as response:
             if response.status != 204:
                 raise await transport.refused(response, self.endpoint, self.reference.repository(), "push")
-            match = re.fullmatch(r"(?:bytes=)?0-([0-9]+)", response.headers.get("Range", ""))
+            match = re.fullmatch(r"(?:bytes=)?0-([0-9]{1,18})", response.headers.get("Range", ""))
             # 0-0 is one byte or none; sending the first one twice would be told by the registry with 416.
             last = int(match[1]) if match else 0
             return location_of(response, self.endpoint, location), last + 1 if last else 0
@@ -183,10 +183,7 @@ def location_of(response: aiohttp.ClientResponse, endpoint: Endpoint, before: UR
         return before
     if stated is None:
         raise Unavailable(f"{endpoint.name} does not say where the upload goes on")
-    location = response.url.join(URL(stated, encoded=True))
-    if location.scheme not in ("http", "https") or (response.url.scheme == "https" and location.scheme == "http"):
-        raise Unavailable(f"{endpoint.name} wants the upload over {location.scheme}, which is not encrypted")
-    return location
+    return transport.followed(response, stated, endpoint)
 
 
 async def _read(source: Source) -> AsyncIterator[bytes]:

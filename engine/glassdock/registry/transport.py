@@ -18,6 +18,7 @@ import contextlib
 import ipaddress
 import os
 import random
+import re
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -76,10 +77,16 @@ class Endpoint:
 
     @classmethod
     def of(cls, domain: str, insecure: Collection[str] = ()) -> Endpoint:
-        """The registry of a reference's domain; plain http on loopback and where it is named insecure."""
+        """The registry of a reference's domain; plain http on loopback and where it is named insecure.
+
+        Raises InvalidParameter: the grammar of references lets addresses pass that are none.
+        """
         if domain == DEFAULT_DOMAIN:
             return cls(URL(_HUB), domain)
-        plain = is_loopback(URL(f"http://{domain}").host or "") or domain in insecure
+        try:
+            plain = is_loopback(_checked(URL(f"http://{domain}")).host or "") or domain in insecure
+        except ValueError as error:
+            raise InvalidParameter(f"{domain} is not the address of a registry: {error}") from error
         return cls(URL(f"{'http' if plain else 'https'}://{domain}"), domain)
 
     @classmethod
@@ -198,10 +205,10 @@ class Transport:
                     return Grant.from_token(body)
                 if response.status in (400, 401, 403):
                     raise Unauthorized(
-                        f"{endpoint.name} does not accept these credentials: {first_error(body) or response.reason}",
+                        f"{endpoint.name} does not accept these credentials: {first_error(body) or response.status}",
                         f"Log in again: docker login {endpoint.name}",
                     )
-                raise Unavailable(f"the token server of {endpoint.name} answers {response.status} {response.reason}")
+                raise Unavailable(f"the token server of {endpoint.name} answers {response.status}")
 
     async def _redirected(
         self, method: str, url: URL, endpoint: Endpoint, headers: Headers, grant: Grant | None, body: Body | None
@@ -215,11 +222,8 @@ class Transport:
             follow = response.status in (307, 308) or (response.status in (301, 302, 303) and method in ("GET", "HEAD"))
             if not follow or body is not None or "Location" not in response.headers:
                 return response
-            target = url.join(URL(response.headers["Location"], encoded=True))
+            url = followed(response, response.headers["Location"], endpoint)
             response.release()
-            if target.scheme not in ("http", "https") or (url.scheme == "https" and target.scheme == "http"):
-                raise Unavailable(f"{endpoint.name} redirects to {target.scheme}, which is not encrypted")
-            url = target
         raise Unavailable(f"{endpoint.name} redirects in a circle")
 
     async def _send(self, method: str, url: URL, headers: Headers, data: Any) -> aiohttp.ClientResponse:
@@ -250,9 +254,20 @@ def is_loopback(host: str) -> bool:
 
 def pause(attempt: int, retry_after: str | None = None) -> float:
     """Seconds before the next attempt: what the server asked for, else longer each time, never all clients at once."""
-    if retry_after is not None and retry_after.isdigit():
+    if retry_after is not None and re.fullmatch(r"[0-9]{1,9}", retry_after):
         return float(retry_after)
     return _DELAY * 3.0**attempt * random.uniform(0.7, 1.3)  # noqa: S311 (no secret)
+
+
+def followed(response: aiohttp.ClientResponse, location: str, endpoint: Endpoint) -> URL:
+    """Where a response leads to; raises Unavailable for a place that must not be gone to."""
+    try:
+        target = _checked(response.url.join(URL(location, encoded=True)))
+    except ValueError as error:
+        raise Unavailable(f"{endpoint.name} leads to an address that is none: {error}") from error
+    if target.scheme not in ("http", "https") or (response.url.scheme == "https" and target.scheme == "http"):
+        raise Unavailable(f"{endpoint.name} leads to {target.scheme}, which is not encrypted")
+    return target
 
 
 async def read_limited(response: aiohttp.ClientResponse, limit: int) -> bytes:
@@ -269,15 +284,13 @@ def first_error(body: bytes) -> str:
     """A registry's own words, as Docker prints them: `manifest unknown: manifest unknown`; "" where there are none."""
     try:
         document = msgspec.json.decode(body)
-        if isinstance(document, dict) and document.get("errors"):
+        if document.get("errors"):
             error = document["errors"][0]
-            code = str(error.get("code", "")).lower().replace("_", " ")
-            return ": ".join(part for part in (code, str(error.get("message") or "")) if part)
-        if isinstance(document, dict):
-            return str(document.get("details") or document.get("message") or document.get("error") or "")[:300]
+            code = _printable(error.get("code")).lower().replace("_", " ")
+            return ": ".join(part for part in (code, _printable(error.get("message"))) if part)
+        return _printable(document.get("details") or document.get("message") or document.get("error"))
     except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, AttributeError, TypeError, RecursionError):
         return ""  # a proxy's HTML page says nothing to a learner
-    return ""
 
 
 async def refused(
@@ -308,7 +321,7 @@ async def refused(
             f"{endpoint.name} limits how often one address may pull: {words or 'toomanyrequests'}",
             f"Wait a while, run `{login}`, or pull from the course's registry.",
         )
-    said = words or response.reason or "no reason given"
+    said = words or _printable(response.reason) or "no reason given"
     if status >= 500:
         return Unavailable(f"{endpoint.name} answers {status}: {said}", "Try again later.")
     if status == 409:
@@ -319,6 +332,8 @@ async def refused(
 def unreachable(endpoint: Endpoint, error: BaseException) -> Unavailable:
     """The error for a registry that was not reached, or that was lost on the way."""
     host, port = endpoint.base.host, endpoint.base.port
+    if isinstance(error, aiohttp.ClientConnectorError):
+        host, port = error.host, error.port  # of the server that it redirected us to
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return Unavailable(
             f"cannot reach {endpoint.name}: the name {host} does not resolve ({error.strerror or 'no answer'})",
@@ -344,9 +359,23 @@ def unreachable(endpoint: Endpoint, error: BaseException) -> Unavailable:
     )
 
 
+def _checked(url: URL) -> URL:
+    """The URL; ValueError where its host or port are none, which yarl may tell only later."""
+    if ":" in (url.host or ""):
+        ipaddress.IPv6Address(url.host)
+    if url.port is not None and not 0 < url.port < 65536:
+        raise ValueError(f"there is no port {url.port}")
+    return url
+
+
+def _printable(words: object) -> str:
+    """A stranger's words on their way to somebody's terminal."""
+    return "".join(character for character in str(words or "")[:300] if character.isprintable())
+
+
 def _reason(error: OSError) -> str:
     """The kernel's words; asyncio has its own, which repeat the address."""
-    return os.strerror(error.errno) if error.errno else str(error)
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
 
 
 def _proxy(url: URL) -> str | None:
