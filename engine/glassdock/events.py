@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 
 _KEPT = 1000
@@ -46,7 +46,7 @@ class Bus:
                 queue.get_nowait()
             queue.put_nowait(event)
 
-    async def subscribe(self) -> AsyncIterator[Event]:
+    async def subscribe(self) -> AsyncGenerator[Event]:
         """Yield what happens from now on, until the caller stops."""
         queue: asyncio.Queue[Event] = asyncio.Queue(maxsize=_KEPT)
         self._listeners.add(queue)

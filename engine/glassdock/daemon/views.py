@@ -316,7 +316,7 @@ def seconds(rfc3339: str) -> int:
 def history(image: Image) -> list[dict[str, Any]]:
     """`GET /images/{name}/history`, newest first; sizes of the layers, ids where they are known."""
     sizes = iter(layer.size for layer in image.layers)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "Id": "<missing>",
             "Created": seconds(entry.created),
