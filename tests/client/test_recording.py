@@ -11,7 +11,7 @@ def test_the_story_is_told_in_order_with_who_did_what() -> None:
     assert len(steps) == 17
     assert [step.actor for step in steps if step.depth <= 2][:3] == ["client", "client", "daemon"]
     actors = list(dict.fromkeys(step.actor for step in steps))
-    assert actors == ["client", "daemon", "images", "registry", "unionfs", "network", "launcher", "shim", "child"]
+    assert actors == ["client", "daemon", "images", "registry", "unionfs", "network", "launcher", "shim", "init"]
 
 
 def test_the_engines_spans_hang_under_the_clients_span_in_which_they_began() -> None:
@@ -44,5 +44,5 @@ def test_source_files_are_named_below_the_source_root() -> None:
 
 def test_the_text_names_a_failed_step() -> None:
     (failed,) = [line for line in lines(merge((), samples.engine_spans())) if "!" in line]
-    assert "child.pivot_root" in failed
+    assert "runtime.pivot_root" in failed
     assert failed.endswith("! OSError: refused")

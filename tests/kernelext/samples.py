@@ -88,7 +88,7 @@ def client_spans() -> list[Span]:
 
 
 def engine_spans() -> list[dict[str, Any]]:
-    """The engine's side: daemon, managers, launcher, shim, child."""
+    """The engine's side: daemon, managers, launcher, shim, runtime."""
     rows = [
         (1, 0, "daemon", "containers.create", 1.0, 7.9),
         (2, 1, "daemon", "images.resolve", 1.2, 0.3),
@@ -98,9 +98,9 @@ def engine_spans() -> list[dict[str, Any]]:
         (6, 5, "daemon", "network.attach", 11.7, 3.1),
         (7, 5, "launcher", "launcher.fork", 15.1, 2.0),
         (8, 7, "shim", "shim.setup", 15.9, 1.0),
-        (9, 8, "child", "child.mounts", 17.3, 3.2),
-        (10, 8, "child", "child.pivot_root", 20.6, 0.3),
-        (11, 8, "child", "child.exec", 21.2, 0.9),
+        (9, 8, "init", "runtime.mounts", 17.3, 3.2),
+        (10, 8, "init", "runtime.pivot_root", 20.6, 0.3),
+        (11, 8, "init", "runtime.exec", 21.2, 0.9),
     ]
     calls = [
         {"name": "mount", "arguments": "overlay, /, MS_NOSUID", "result": "0", "start": _BASE, "duration": 90_000},
@@ -114,11 +114,15 @@ def engine_spans() -> list[dict[str, Any]]:
             "process": process,
             "start": _BASE + int(start * _MS),
             "duration": int(length * _MS),
-            "attributes": {"container": "web", "pid": 4242} if process == "child" else {},
+            "attributes": {"what": "mount the root", "pid": 4242}
+            if process == "init"
+            else {"prepared": True}
+            if name == "shim.setup"
+            else {},
             "file": "/somewhere/engine/glassdock/runtime/rootfs.py",
             "line": 40 + number,
-            "error": "OSError: refused" if name == "child.pivot_root" else "",
-            "syscalls": calls if name == "child.mounts" else [],
+            "error": "OSError: refused" if name == "runtime.pivot_root" else "",
+            "syscalls": calls if name == "runtime.mounts" else [],
         }
         for number, parent, process, name, start, length in rows
     ]

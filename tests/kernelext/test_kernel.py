@@ -133,7 +133,7 @@ def test_a_picture_has_its_widget_and_its_twin(notebook: Notebook) -> None:
     assert not errors(run)
     actors = shown(xray).removeprefix("<Run of busybox: ").removesuffix(">").split(" → ")
     assert actors[:2] == ["client", "daemon"]
-    assert {"network", "launcher", "child"} <= set(actors)
+    assert {"network", "shim", "init"} <= set(actors)
 
 
 def test_the_twins_are_the_same_but_for_times(notebook: Notebook) -> None:

@@ -72,9 +72,9 @@ def test_layers_are_objects() -> None:
 
 
 def test_a_run_knows_its_steps() -> None:
-    assert repr(RUN) == ("<Run web: client → daemon → images → registry → unionfs → network → launcher → shim → child>")
+    assert repr(RUN) == ("<Run web: client → daemon → images → registry → unionfs → network → launcher → shim → init>")
     assert RUN["network.attach"].duration == 3_100_000
-    assert "child.exec" in RUN.table()
+    assert "runtime.exec" in RUN.table()
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,7 @@ def test_the_run_recorder_tells_the_story_by_keyboard_and_pointer(page: Page) ->
     assert draw(page, "recorder.js", state) == []
     assert page.evaluate("window.took") < 100
     lanes = page.locator(".gd-lane-name").all_inner_texts()
-    assert lanes == ["client", "daemon", "images", "registry", "unionfs", "network", "launcher", "shim", "child"]
+    assert lanes == ["client", "daemon", "images", "registry", "unionfs", "network", "launcher", "shim", "init"]
     steps, detail = page.get_by_role("option"), page.locator(".gd-detail")
     assert steps.count() == 17
     steps.first.focus()
@@ -185,7 +185,7 @@ def test_the_run_recorder_tells_the_story_by_keyboard_and_pointer(page: Page) ->
     page.keyboard.press("End")
     assert "client.wait" in detail.inner_text()
     assert page.locator("[aria-selected=true]").count() == 1
-    page.get_by_label("child.mounts").click()
+    page.get_by_label("runtime.mounts").click()
     assert "glassdock/runtime/rootfs.py:49" in detail.inner_text()
     assert "mount(overlay, /, MS_NOSUID) = 0" in detail.inner_text()
     widths = [box["width"] for box in (steps.nth(i).bounding_box() for i in (0, 1)) if box]

@@ -4,7 +4,8 @@ Interface:
 - `merge(client, engine)`: the `Step`s of a run in the order of the story: parents before children, by start.
 - `lines(steps)`: the same as text, for a terminal.
 
-Rules: all times are of CLOCK_MONOTONIC, which the machine's processes share; a span of the engine that has no
+Rules: what the engine made ready before the run (a network, a process from the pool) is `ahead`: it took no time of
+this run. All times are of CLOCK_MONOTONIC, which the machine's processes share; a span of the engine that has no
 parent there hangs under the client's span in which it began. `actor` is who did it: a process, or inside the daemon
 the manager that the course names (images, registry, network, …).
 """
@@ -32,7 +33,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A span in its place. `start` is nanoseconds since the run's first span; `depth` counts from 0."""
+    """A span in its place. `start` is nanoseconds since the run began, 0 if it was `ahead`; `depth` counts from 0."""
 
     name: str
     actor: str
@@ -44,6 +45,7 @@ class Step:
     line: int
     error: str
     syscalls: tuple[Call, ...]
+    ahead: bool = False
 
 
 def merge(client: Sequence[Span], engine: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:
@@ -57,15 +59,15 @@ def merge(client: Sequence[Span], engine: Sequence[Mapping[str, Any]]) -> tuple[
     nodes = [*ours, *theirs]
     if not nodes:
         return ()
-    first = min(node.start for node in nodes)
+    first = min(root.start for root in roots)
     return tuple(step for root in sorted(roots, key=lambda n: n.start) for step in root.walk(0, first))
 
 
 def lines(steps: Iterable[Step]) -> list[str]:
     """A line a step: offset, duration, who, what."""
     return [
-        f"{step.start / 1e6:9.2f} ms {step.duration / 1e6:9.2f} ms  {step.actor:<9} {'  ' * step.depth}{step.name}"
-        + (f"  ! {step.error}" if step.error else "")
+        f"{'ahead' if step.ahead else f'{step.start / 1e6:.2f} ms':>12} {step.duration / 1e6:9.2f} ms"
+        f"  {step.actor:<9} {'  ' * step.depth}{step.name}" + (f"  ! {step.error}" if step.error else "")
         for step in steps
     ]
 
@@ -80,11 +82,12 @@ class _Node:
 
     def walk(self, depth: int, first: int) -> Iterator[Step]:
         facts = self.facts
+        ahead = bool((facts.get("attributes") or {}).get("prepared")) or self.end < first
         yield Step(
             name=str(facts["name"]),
             actor=_actor(str(facts["process"]), str(facts["name"])),
             depth=depth,
-            start=self.start - first,
+            start=0 if ahead else self.start - first,
             duration=self.end - self.start,
             attributes=dict(facts.get("attributes") or {}),
             file=_place(str(facts.get("file") or "")),
@@ -94,13 +97,14 @@ class _Node:
                 Call(str(c["name"]), str(c["arguments"]), str(c["result"]), int(c["duration"]))
                 for c in facts.get("syscalls") or ()
             ),
+            ahead=ahead,
         )
         for child in sorted(self.children, key=lambda node: node.start):
             yield from child.walk(depth + 1, first)
 
 
 def _tie(nodes: Sequence[_Node]) -> list[_Node]:
-    """Hang children under parents; the roots."""
+    """Hang children under parents, the roots."""
     by_id = {node.facts["id"]: node for node in nodes}
     roots: list[_Node] = []
     for node in nodes:

@@ -95,6 +95,7 @@ class Run:
 
     def do(self, session: Session) -> Ran:
         """The run, ended, or left running with `detach`. Raises what the engine says, `GlassdockError` for `check`."""
+        _ = session.client  # connecting, and perhaps starting an engine, is no part of the run
         with trace.recording("client") as recorded, trace.span("client.run", image=self.options.image):
             made = Create(self.options, self.pull, self.replace).do(session)
             for warning in made.warnings:

@@ -105,12 +105,13 @@ def _files(rows: Iterable[Any]) -> tuple[tuple[str, int], ...]:
 
 
 def _instruction(created_by: str) -> str:
-    """What the Dockerfile said, without the classic builder's `/bin/sh -c #(nop) `."""
-    text = created_by.removeprefix("/bin/sh -c ")
-    if text.startswith("#(nop)"):
-        return " ".join(text.removeprefix("#(nop)").split())
-    text = " ".join(text.split())
-    return f"RUN {text}" if text != " ".join(created_by.split()) else text or "(imported)"
+    """What the Dockerfile said, without the builder's `/bin/sh -c #(nop) `."""
+    text = " ".join(created_by.split())
+    for shell in ("RUN /bin/sh -c ", "/bin/sh -c "):
+        if text.startswith(shell):
+            rest = text.removeprefix(shell).removesuffix(" # buildkit")
+            return rest.removeprefix("#(nop)").strip() if rest.startswith("#(nop)") else f"RUN {rest}"
+    return text or "(imported)"
 
 
 def _twin(layer: Layer, most: int) -> str:

@@ -13,6 +13,17 @@ export function humanTime(microseconds) {
   return microseconds < 1e6 ? `${(microseconds / 1000).toFixed(2)} ms` : `${(microseconds / 1e6).toFixed(2)} s`;
 }
 
+// Where a moment stands on the axis, 0 to 1: by the clock, or with every beginning and end one step apart, so that
+// the short steps can be seen too.
+export function axisOf(steps, even) {
+  const timed = steps.filter((step) => !step.ahead);
+  const whole = Math.max(1, ...timed.map((step) => step.start + step.duration));
+  if (!even) return { whole, at: (moment) => moment / whole };
+  const moments = [...new Set(timed.flatMap((step) => [step.start, step.start + step.duration]))].sort((a, b) => a - b);
+  const index = new Map(moments.map((moment, place) => [moment, place]));
+  return { whole, at: (moment) => (index.get(moment) ?? 0) / Math.max(1, moments.length - 1) };
+}
+
 // The row of each step in its lane: steps that overlap in time stand under each other.
 export function rowsOf(steps) {
   const lanes = new Map();
@@ -21,7 +32,7 @@ export function rowsOf(steps) {
     const ends = lanes.get(step.actor);
     let row = ends.findIndex((end) => end <= step.start);
     if (row < 0) row = ends.length;
-    ends[row] = step.start + step.duration;
+    ends[row] = step.ahead ? step.start : step.start + step.duration;
     return row;
   });
   return { places, lanes: new Map([...lanes].map(([actor, ends]) => [actor, ends.length])) };
@@ -33,9 +44,10 @@ function detailOf(step, number, count) {
   made.append(
     element("div", {}, element("b", { class: "gd-code" }, step.name), ` by ${step.actor}, `,
       element("b", {}, humanTime(step.duration)),
-      element("span", { class: "gd-soft" }, `, ${humanTime(step.start)} after the beginning · step ${number + 1} of ${count}`)),
+      element("span", { class: "gd-soft" }, `, ${step.ahead ? "made ready before this run" : `${humanTime(step.start)} after the beginning`}`
+        + ` · step ${number + 1} of ${count}`)),
   );
-  const facts = [...Object.entries(step.attributes), ...(place ? [["source", place]] : [])];
+  const facts = [...Object.entries(step.attributes).filter(([name]) => name !== "prepared"), ...(place ? [["source", place]] : [])];
   if (step.error) facts.unshift(["failed", step.error]);
   if (facts.length) {
     const list = element("dl", {});
@@ -54,7 +66,7 @@ function detailOf(step, number, count) {
 }
 
 // Who asked whom: a dashed line from the lane of a step to the lane of a step inside it that another one took.
-function drawCalls(steps, tops, whole) {
+function drawCalls(steps, tops, at) {
   const calls = element("div", { class: "gd-calls", "aria-hidden": "true" });
   calls.style.gridRow = `1 / span ${tops.size}`;
   const above = [];
@@ -62,10 +74,10 @@ function drawCalls(steps, tops, whole) {
     above.length = step.depth;
     const parent = above[step.depth - 1];
     above[step.depth] = step;
-    if (!parent || parent.actor === step.actor) continue;
+    if (!parent || parent.actor === step.actor || step.ahead) continue;
     const [from, to] = [tops.get(parent.actor), tops.get(step.actor)];
     const line = element("div", {});
-    line.style.left = `${(100 * step.start) / whole}%`;
+    line.style.left = `${100 * at(step.start)}%`;
     line.style.top = `${Math.min(from, to) + 12}px`;
     line.style.height = `${Math.abs(to - from)}px`;
     calls.append(line);
@@ -84,9 +96,11 @@ function drawAxis(whole) {
 }
 
 function render({ model, el }) {
+  let even = false;
+  let chosen = 0;
   const draw = () => {
     const { name, steps, colours } = model.get("picture");
-    const whole = Math.max(1, ...steps.map((step) => step.start + step.duration));
+    const { whole, at } = axisOf(steps, even);
     const { places, lanes } = rowsOf(steps);
     const detail = element("div", { class: "gd-detail", role: "status", "aria-live": "polite" });
     const grid = element("div", { class: "gd-run", role: "listbox", "aria-label": `The run ${name}, step by step` });
@@ -109,8 +123,9 @@ function render({ model, el }) {
       const label = `${step.name} by ${step.actor}, ${humanTime(step.duration)}`;
       const bar = element("button", { class: "gd-step", role: "option", tabindex: "-1", title: label, "aria-label": label });
       bar.append(step.name);
-      bar.style.left = `${(100 * step.start) / whole}%`;
-      bar.style.width = `${(100 * step.duration) / whole}%`;
+      bar.style.left = `${100 * at(step.start)}%`;
+      bar.style.width = `${step.ahead ? 0 : 100 * (at(step.start + step.duration) - at(step.start))}%`;
+      if (step.ahead) bar.classList.add("gd-ahead");
       bar.style.top = `${places[index] * 18 + 3}px`;
       bar.style.background = colours[step.actor] ?? "#607d8b";
       if (step.error) bar.classList.add("gd-error");
@@ -120,9 +135,8 @@ function render({ model, el }) {
       boxes.get(step.actor).append(bar);
       return bar;
     });
-    grid.append(drawCalls(steps, tops, whole), drawAxis(whole));
+    grid.append(drawCalls(steps, tops, at), even ? element("div", { class: "gd-axis" }, "each step alike") : drawAxis(whole));
 
-    let chosen = 0;
     const show = (index) => detail.replaceChildren(detailOf(steps[index], index, steps.length));
     const choose = (index, focus) => {
       chosen = Math.min(Math.max(index, 0), steps.length - 1);
@@ -151,10 +165,18 @@ function render({ model, el }) {
       button.addEventListener("click", () => choose(move(), false));
       buttons.append(button);
     }
+    const scale = element("button", { type: "button", "aria-pressed": String(even) }, "steps alike");
+    scale.title = "Give each step the same room, whatever its time";
+    scale.addEventListener("click", () => {
+      even = !even;
+      draw();
+      el.querySelector("[aria-pressed]").focus();
+    });
+    buttons.append(scale);
     head.append(buttons);
     const picture = element("section", { class: "gd-picture gd-recorder", "aria-label": `The run ${name}` }, head, grid, detail);
     el.replaceChildren(picture);
-    if (steps.length) choose(0, false);
+    if (steps.length) choose(chosen, false);
   };
   model.on("change:picture", draw);
   draw();

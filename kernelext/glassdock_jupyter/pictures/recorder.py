@@ -4,7 +4,8 @@ Interface:
 - `RunRecorder.of(name, client, engine)`: the picture of a run's spans; `.steps` are its `client.recording.Step`s.
 
 Rules: the twin's text is the same for the same run but for its times, which are written `1.23 ms` and in the bars'
-`margin-left:…%;width:…%`. Attributes, files and lines are in the widget only: they differ from run to run.
+`margin-left:…%;width:…%`; what was made ready before the run is `ahead`. Attributes, files and lines are in the
+widget only: they differ from run to run.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ COLOURS = {
     "network": "#c77700",
     "launcher": "#ad1457",
     "shim": "#8d6e63",
-    "child": "#d84315",
+    "init": "#d84315",
 }
 
 
@@ -51,7 +52,7 @@ class RunRecorder(Shown):
     @property
     def duration(self) -> int:
         """Nanoseconds from the first step's start to the last one's end."""
-        return max((step.start + step.duration for step in self.steps), default=0)
+        return max((step.start + step.duration for step in self.steps if not step.ahead), default=0)
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -90,12 +91,15 @@ class RunRecorder(Shown):
         left, width = 100 * step.start / whole, max(100 * step.duration / whole, 0.2)
         colour = COLOURS.get(step.actor, "#607d8b")
         failed = ' <b style="color:var(--jp-error-color1,#c62828)">failed</b>' if step.error else ""
+        time, bar = "ahead", ""
+        if not step.ahead:
+            time = f"{step.duration / 1e6:.2f} ms"
+            place = f"margin-left:{left:.1f}%;width:{min(width, 100 - left):.1f}%"
+            bar = f'<div style="{place};height:9px;background:{colour}"></div>'
         return (
             f'<tr><td style="text-align:left;color:{colour}">{escape(step.actor)}</td>'
             f'<td style="text-align:left;padding-left:{8 + 14 * step.depth}px">{escape(step.name)}{failed}</td>'
-            f'<td style="text-align:right">{step.duration / 1e6:.2f} ms</td><td>'
-            f'<div style="margin-left:{left:.1f}%;width:{min(width, 100 - left):.1f}%;height:9px;'
-            f'background:{colour}"></div></td></tr>'
+            f'<td style="text-align:right">{time}</td><td>{bar}</td></tr>'
         )
 
     def _widget(self) -> Any:
@@ -119,6 +123,7 @@ def _state(step: Step) -> dict[str, Any]:
         "file": step.file,
         "line": step.line,
         "error": step.error,
+        "ahead": step.ahead,
         "syscalls": [
             {"name": c.name, "arguments": c.arguments, "result": c.result, "duration": c.duration / 1e3}
             for c in step.syscalls
