@@ -115,7 +115,7 @@ class Engine:
             pass
         return container.image
 
-    def remove_image(self, name: str, *, force: bool) -> list[dict[str, str]]:
+    async def remove_image(self, name: str, *, force: bool) -> list[dict[str, str]]:
         """`docker rmi`: Untagged and Deleted rows; raises Conflict where a container holds the image."""
 
         def users(image_id: str) -> list[str]:
@@ -124,6 +124,7 @@ class Engine:
         def running(image_id: str) -> list[str]:
             return [container.id for container in self.containers.using(image_id) if container.state.running]
 
+        await self.containers.cleared()  # a layer under a container that is going is still held
         return self.images.remove(name, force=force, in_use=users, running=running)
 
     def changes_of(self, key: str) -> Changes:

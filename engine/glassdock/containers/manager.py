@@ -81,6 +81,7 @@ class Manager:
         self._parts = parts
         self._store = Store(parts.paths)
         self._live: dict[str, _Live] = {}
+        self._clearing: set[asyncio.Task[None]] = set()
 
     # ---- looking
 
@@ -300,14 +301,26 @@ class Manager:
             await self._discard(container, live)
 
     async def _discard(self, container: Container, live: _Live) -> None:
-        await asyncio.to_thread(self._parts.snapshots.remove, container.id)
-        self._store.drop(container)
+        self._store.forget(container)
+        clearing = asyncio.create_task(asyncio.to_thread(self._clear, container.id))
+        self._clearing.add(clearing)
+        clearing.add_done_callback(self._clearing.discard)
         self._close_pending(live)
         live.removed.set()
         self._live.pop(container.id, None)
         if live.next_exit is not None and not live.next_exit.done():
             live.next_exit.set_result(container.state.exit_code)
         self._event("destroy", container)
+
+    def _clear(self, identity: str) -> None:
+        """Remove the files of a container that is gone: nobody waits for this, and a crash leaves it to repair."""
+        self._parts.snapshots.remove(identity)
+        self._store.clear(identity)
+
+    async def cleared(self) -> None:
+        """Until the files of removed containers are gone too."""
+        while self._clearing:
+            await asyncio.gather(*self._clearing)
 
     async def rename(self, reference: str, name: str) -> None:
         """Give it another name."""
@@ -368,6 +381,7 @@ class Manager:
         for watcher in watchers:
             watcher.cancel()
         await asyncio.gather(*watchers, return_exceptions=True)
+        await self.cleared()
         for live in self._live.values():
             self._close_pending(live)
 

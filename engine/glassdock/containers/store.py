@@ -9,6 +9,7 @@ death, and a machine that loses power loses its containers' processes too (decis
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -42,7 +43,7 @@ class Store:
             try:
                 record = msgspec.json.decode((folder / "container.json").read_bytes(), type=Container)
             except (OSError, msgspec.MsgspecError):
-                shutil.rmtree(folder, ignore_errors=True)
+                shutil.rmtree(folder)
                 continue
             self._index(record)
         return self.all()
@@ -115,14 +116,22 @@ class Store:
         self._index(container)
         self.save(container)
 
-    def drop(self, container: Container) -> None:
-        """Forget a container: the record goes first, so that a crash leaves a half-made folder, not a lie."""
+    def forget(self, container: Container) -> None:
+        """The container is gone with its record; `clear` removes the rest of the folder."""
         self._by_id.pop(container.id, None)
         self._by_name.pop(container.name, None)
-        folder = self.folder(container.id)
-        if (folder / "container.json").exists():
-            os.unlink(folder / "container.json")
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.folder(container.id) / "container.json")
+
+    def clear(self, identity: str) -> None:
+        """Remove what a forgotten container left; a folder that was never made is no error."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.folder(identity))
+
+    def drop(self, container: Container) -> None:
+        """Forget and clear: the record goes first, so that a crash leaves a half-made folder, not a lie."""
+        self.forget(container)
+        self.clear(container.id)
 
     def folder(self, identity: str) -> Path:
         """The container's own folder."""

@@ -110,7 +110,7 @@ async def tag(request: web.Request) -> web.StreamResponse:
 async def remove(request: web.Request) -> web.StreamResponse:
     """DELETE /images/{name}."""
     engine = request.app[ENGINE]
-    rows = engine.remove_image(request.match_info["name"], force=flag(request, "force"))
+    rows = await engine.remove_image(request.match_info["name"], force=flag(request, "force"))
     for row in rows:
         for action, what in row.items():
             engine.events.publish("image", {"Untagged": "untag", "Deleted": "delete"}[action], what, {"name": what})
