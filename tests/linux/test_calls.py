@@ -37,9 +37,9 @@ def test_an_error_names_the_call_and_the_place(tmp_path: Path) -> None:
 
 
 def test_a_call_is_told_to_the_tracer_with_its_flags_and_result() -> None:
-    with trace.recording("test", syscalls=True) as recording, trace.span("test.mount"):
-        with pytest.raises(OSError, match="mount: "):
-            mount.mount(None, "/nowhere", None, MountFlag.BIND | MountFlag.RDONLY)
+    whole = trace.recording("test", syscalls=True)
+    with whole as recording, trace.span("test.mount"), pytest.raises(OSError, match="mount: "):
+        mount.mount(None, "/nowhere", None, MountFlag.BIND | MountFlag.RDONLY)
     call = recording.spans[0].syscalls[0]
     assert call.name == "mount"
     assert "'/nowhere'" in call.arguments

@@ -133,8 +133,12 @@ class Lab:
 
     def cgroups(self) -> list[str]:
         """The groups of containers that exist now, in any hierarchy."""
-        found = Path("/sys/fs/cgroup").glob(f"**/{self.parent[1:]}/*")
-        return [str(path) for path in found if path.is_dir()]
+        found = []
+        for top in ("/sys/fs/cgroup", *(f"/sys/fs/cgroup/{name}" for name in os.listdir("/sys/fs/cgroup"))):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                paths = [f"{top}{self.parent}/{name}" for name in os.listdir(top + self.parent)]
+                found += [path for path in paths if os.path.isdir(path)]
+        return found
 
 
 def make_root(root: Path) -> None:

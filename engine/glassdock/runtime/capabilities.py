@@ -65,7 +65,9 @@ def normalize(name: str) -> str:
 
 def resolve(add: Iterable[str] = (), drop: Iterable[str] = (), *, privileged: bool = False) -> tuple[str, ...]:
     """The names that a container keeps; ALL may be added and dropped, as with Docker."""
-    adding, dropping = {name.upper() for name in add}, {name.upper() for name in drop}
+    every = ("ALL", "CAP_ALL")
+    adding = {name if name.upper() not in every else "ALL" for name in add}
+    dropping = {name if name.upper() not in every else "ALL" for name in drop}
     kept = set(ALL) if privileged or "ALL" in adding else set(() if "ALL" in dropping else DEFAULT)
     kept |= {normalize(name) for name in adding - {"ALL"}}
     kept -= {normalize(name) for name in dropping - {"ALL"}}
