@@ -122,15 +122,14 @@ class Daemon:
         return (self.folder / "daemon.log").read_text(errors="replace")[-2000:]
 
     def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """One request: the status, and the body decoded if it is JSON, else as text."""
+        """One request: the status, and the body decoded if it is one JSON document, else as text."""
         connection = UnixConnection(self.socket)
         try:
             payload = None if body is None else json.dumps(body)
             connection.request(method, path, payload, {"Content-Type": "application/json"})
             response = connection.getresponse()
             text = response.read().decode(errors="replace")
-            is_json = response.headers.get_content_type() == "application/json"
-            return response.status, json.loads(text) if is_json and text else text
+            return response.status, _decoded(text)
         finally:
             connection.close()
 
@@ -186,3 +185,10 @@ class Daemon:
         """Every container's id and name, running or not."""
         rows = self.get("/containers/json?all=1")[1]
         return {row["Id"]: row["Names"][0] for row in rows}
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
