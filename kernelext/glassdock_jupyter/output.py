@@ -136,8 +136,8 @@ class Cell:
 
     def _flush_step(self) -> None:
         if self._step:
-            self._out.write(f"{self._step}\n".encode())
-            self._step = ""
+            step, self._step = self._step, ""
+            self._say(step)
 
     def _progress(self, event: Mapping[str, Any]) -> None:
         name, detail = str(event.get("id") or ""), event.get("progressDetail") or {}
@@ -155,16 +155,22 @@ class Cell:
             self._ends[name] = end
         told = _DONE.match(status)
         if told:
-            self._end_bar()
-            self._out.write(f"{told[1]}\n".encode())
+            self._say(told[1])
+            self._tell_layers()
 
     def _tell_layers(self) -> None:
         """The last state of a pull or push: what went over the wire, and what did not have to."""
         counts = [(list(self._ends.values()).count(end), end) for end in dict.fromkeys(_ENDS.values())]
         told = ", ".join(f"{count} {end}" for count, end in counts if count)
-        if told:
-            self._out.write(f"Layers: {told}\n".encode())
         self._ends = {}
+        if told:
+            self._say(f"Layers: {told}")
+
+    def _say(self, text: str) -> None:
+        """A line of ours: on the cell's stdout, and no part of the container's."""
+        self._end_bar()
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
 
     def _draw(self, text: str) -> None:
         sys.stdout.write("\r" + text.ljust(self._bar))
