@@ -20,7 +20,6 @@ import msgspec
 from glassdock.images import below, layer, pack
 from glassdock.images.model import Image, LayerRecord, chain_ids
 from glassdock.images.store import Store
-from glassdock.oci import digest
 from glassdock.oci.image import ContainerConfig, History, ImageConfig, RootFS
 from glassdock.oci.reference import Reference
 
@@ -93,18 +92,15 @@ class Maker:
     seed: int = 0
 
     def layer(self, data: bytes, parent: str | None = None) -> LayerRecord:
-        """A layer of the snapshotter, from an archive."""
-        diff_id = digest.of(data)
-        chain = digest.of(f"{parent} {diff_id}".encode()) if parent else diff_id
-        with self.store.snapshotter.unpacking(chain, parent) as folder:
-            found = layer.unpack([data], folder)
-            lowers = (
-                [self.store.snapshotter.layer_path(one) for one in self.store.snapshotter.chain(parent)]
-                if parent
-                else []
-            )
-            below.settle(folder, found.implied, found.links, lowers)
-        return LayerRecord(diff_id, found.size, None, found.tar_size)
+        """A layer of the snapshotter with an archive's content, as if it had been built here."""
+        snapshotter = self.store.snapshotter
+        key = f"layer{self.seed}"
+        self.seed += 1
+        snapshotter.prepare(key, parent)
+        found = layer.unpack([data], snapshotter.upper(key))
+        lowers = [snapshotter.layer_path(one) for one in snapshotter.chain(parent)] if parent else []
+        below.settle(snapshotter.upper(key), found.implied, found.links, lowers)
+        return pack.seal(snapshotter, key)
 
     def image(self, *tags: str, layers: int = 2, files: int = 3, size: int = 1000) -> Image:
         """An image of random layers."""

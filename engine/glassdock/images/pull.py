@@ -226,7 +226,7 @@ class _Pull:
         done: asyncio.Future[None],
     ) -> LayerRecord:
         """One layer; `lower` is done when those below are there."""
-        async with self.store.exclusive(chain):
+        async with self.store.exclusive(f"layer {chain}"):
             record = await self._here(descriptor, diff_id, chain)
             if record is None:
                 record = await self._fetch(descriptor, diff_id, chain, parent, lower)
@@ -282,7 +282,7 @@ class _Pull:
 
     async def _transfer(self, descriptor: Descriptor, folder: Path | None) -> layer.Unpacked:
         """Read the blob from here or there while a thread writes and unpacks it."""
-        async with self.store.exclusive(descriptor.digest):
+        async with self.store.exclusive(f"blob {descriptor.digest}"):
             if self.store.has_blob(descriptor.digest):
                 path = self.store.blob_path(descriptor.digest)
                 return await self._thread(lambda: transfer.reread(path, folder))
