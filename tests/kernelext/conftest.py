@@ -57,6 +57,7 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture
 def notebook(engine: Daemon, kernel: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Notebook:
     """Run cells in a fresh kernel; the outputs of each cell."""
+    engine.docker("pull", "busybox")
     for name in ("GLASSDOCK_HOST", "GLASSDOCK_ROOT", "DOCKER_HOST", "DOCKER_CONFIG"):
         monkeypatch.setenv(name, engine.env[name])
 

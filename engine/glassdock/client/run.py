@@ -146,8 +146,8 @@ class Run:
             return ()
         try:
             return tuple(extra(session.client, f"containers/{container}/trace")["spans"])
-        except errors.NotSupported:  # another engine keeps no spans: the client's own remain
-            return ()
+        except (errors.NotSupported, errors.NotFound):
+            return ()  # another engine, or one that has forgotten it already: the client's own spans remain
 
 
 @dataclass(frozen=True, slots=True)
