@@ -108,6 +108,15 @@ def test_a_new_daemon_can_stop_what_the_old_one_started(own: Daemon) -> None:
     own.docker("rm", "-f", "orphan")
 
 
+def test_a_container_whose_start_was_refused_does_not_keep_the_next_daemon_from_starting(own: Daemon) -> None:
+    own.start().course_images()
+    assert own.docker("run", "--name", "refused", "busybox", "/no/such/program", check=False).returncode == 127
+    assert own.stop() == []
+    own.start()
+    assert own.docker("inspect", "-f", "{{.State.Status}}", "refused").stdout == "created\n"
+    own.docker("rm", "refused")
+
+
 def test_a_daemon_that_died_is_told_in_a_sentence(own: Daemon) -> None:
     own.start()
     own.kill()

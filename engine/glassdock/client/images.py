@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from glassdock import errors
+from glassdock import errors, trace
 from glassdock.client.containers import Rows, filter_map
 from glassdock.client.extras import extra
 from glassdock.client.mapping import from_event, mapped
@@ -249,10 +249,15 @@ class Layers:
 
 
 def _deliver(events: Iterable[Mapping[str, Any]], session: Session) -> str:
-    """Pass the lines on; the digest that one of them told."""
+    """Pass the lines on; the digest that one of them told. The engine's spans go into this caller's recording."""
     digest = ""
     for event in events:
         _raise(event)
+        if spans := (event.get("aux") or {}).get("Spans"):
+            import msgspec
+
+            trace.adopt(msgspec.convert(spans, list[trace.Span]))
+            continue
         session.output.event(event)
         status = str(event.get("status", ""))
         if status.startswith("Digest: "):

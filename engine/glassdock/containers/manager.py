@@ -364,7 +364,12 @@ class Manager:
                 await self._reconnect(container, live)
 
     async def _reconnect(self, container: Container, live: _Live) -> None:
-        found = await launch.reconnect(self.folder(container) / "run")
+        try:
+            found = await launch.reconnect(self.folder(container) / "run")
+        except NotFound:  # its start was refused, or nobody was left to carry it out
+            if not container.state.running:
+                return
+            found = ExitStatus(code=128 + signal.SIGKILL, oom_killed=False, finished_at_ns=time.time_ns())
         if isinstance(found, ExitStatus):
             if container.state.running:
                 await self._ended(container, live, found)

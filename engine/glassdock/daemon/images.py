@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 from aiohttp import web
 
+from glassdock import trace
 from glassdock.daemon import answers, views
 from glassdock.daemon.answers import ENGINE, Lines, filters, flag
 from glassdock.errors import InvalidParameter, NotSupported
@@ -72,14 +74,17 @@ async def pull(request: web.Request) -> web.StreamResponse:
     reference = Reference.parse(name)
     credentials = Credentials.from_header(request.headers.get("X-Registry-Auth", ""))
     async with Lines(request) as lines:
-        image = await pull_image(
-            engine.images,
-            engine.registry,
-            reference,
-            progress=lines,
-            credentials=credentials,
-            platform=request.query.get("platform") or None,
-        )
+        with trace.recording("daemon") as recording, trace.span("images.pull", image=reference.familiar()):
+            image = await pull_image(
+                engine.images,
+                engine.registry,
+                reference,
+                progress=lines,
+                credentials=credentials,
+                platform=request.query.get("platform") or None,
+            )
+        if "Glassdock-Trace" in request.headers:  # a pull belongs to no container: whoever records gets its spans here
+            lines({"aux": {"Spans": [msgspec.to_builtins(span) for span in recording.spans]}})
         engine.events.publish("image", "pull", reference.familiar(), {"name": image.id})
     return lines.response
 
