@@ -9,6 +9,7 @@ repairs what a dead daemon left: half-made things go, running containers stay.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -89,6 +90,8 @@ class Engine:
             closing.push_async_callback(containers.close)
             images.repair()
             snapshots.repair({record.id for record in records}, images.live_chains())
+            if can_run:
+                await asyncio.to_thread(snapshots.warm)
             await containers.repair()
             yield cls(
                 paths=paths,
