@@ -35,6 +35,7 @@ from glassdock.build.record import StepRecord
 from glassdock.build.rooted import in_roots
 from glassdock.build.sources import Digest, Hidden
 from glassdock.build.state import State
+from glassdock.build.stubs import remove_stubs
 from glassdock.build.work import CopyWork, DirectoryWork, Plan, RunWork, StagePlan, Step
 from glassdock.containers.step import StepRequest
 from glassdock.errors import BuildError, GlassdockError, StartFailed, from_oserror
@@ -242,7 +243,8 @@ class Execution:
         try:
             yield key
         finally:
-            await asyncio.to_thread(self.tools.snapshots.remove, key)
+            if self.tools.snapshots.upper(key).exists():
+                await asyncio.to_thread(self.tools.snapshots.remove, key)
 
     def _mount(self, key: str) -> Mount:
         """Mounted once, and built again if the machine dies meanwhile: nothing has to wait for the disk."""
@@ -281,6 +283,8 @@ class Execution:
                     line=source.start,
                     code=code,
                 )
+            lowers = self.tools.snapshots.chain(state.chain_id) if state.chain_id else ()
+            remove_stubs(self.tools.snapshots.upper(key), [self.tools.snapshots.layer_path(one) for one in lowers])
             made = await self._seal(state, key)
             self.observer.removed(name)
             return made
