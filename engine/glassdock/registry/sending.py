@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import re
+import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
@@ -50,17 +52,28 @@ class Upload:
     descriptor: Descriptor
     source: Source
     progress: Callable[[int], None] | None = None
-    failure: Exception | None = None
     resumed: bool = False
+    _file: BinaryIO | None = None
+    _reading: threading.Lock = field(default_factory=threading.Lock)
 
     async def run(self) -> None:
-        """Send it all; raises Corrupt, Forbidden, Unauthorized, Unavailable."""
+        """Send it all; raises Corrupt, Forbidden, Unauthorized, Unavailable, and OSError where the source does."""
+        with contextlib.ExitStack() as opened:
+            if isinstance(self.source, Path):
+                self._file = opened.enter_context(self.source.open("rb"))
+            elif not isinstance(self.source, bytes | AsyncIterable):
+                self._file = self.source
+            await self._run()
+
+    async def _run(self) -> None:
         for attempt in range(transport.ATTEMPTS):
-            location = await self.start()
+            location = await self._start()
             try:
                 if self.descriptor.size <= CHUNK or not self._repeatable:
-                    return await self._finish(location, whole=True)
-                return await self._finish(await self._stream(location), whole=False)
+                    await self._finish(location, whole=True)
+                else:
+                    await self._finish(await self._stream(location), whole=False)
+                return
             except BaseException as error:
                 await cancel(self.connection, self.endpoint, self.access, location)
                 if attempt == transport.ATTEMPTS - 1 or not self._again(error):
@@ -68,7 +81,6 @@ class Upload:
                         raise transport.unreachable(self.endpoint, error) from error
                     raise
                 await asyncio.sleep(transport.pause(attempt))
-        return None
 
     def _again(self, error: BaseException) -> bool:
         """True where it makes sense to begin anew.
@@ -79,7 +91,7 @@ class Upload:
         resumed, self.resumed = self.resumed, False
         return self._repeatable and (isinstance(error, BROKEN) or (resumed and isinstance(error, _REFUSED)))
 
-    async def start(self) -> URL:
+    async def _start(self) -> URL:
         """Begin the upload; gives its location."""
         url = self.endpoint.url(f"{self.reference.path}/blobs/uploads/")
         async with self.connection.call("POST", url, self.endpoint, self.access) as response:
@@ -139,24 +151,23 @@ class Upload:
         self, method: str, url: URL, headers: dict[str, str], offset: int
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """A request with the source's bytes from `offset` on; a fault of the source is raised as itself."""
-        self.failure = None
-        call = self.connection.call(
-            method, url, self.endpoint, self.access, headers=headers, body=lambda: self._checked(offset), retry=False
-        )
+        failures: list[Exception] = []
+        body = functools.partial(self._checked, offset, failures)
+        call = self.connection.call(method, url, self.endpoint, self.access, headers=headers, body=body, retry=False)
         try:
             async with call as response:
                 yield response
         except Exception:
-            if self.failure is not None:
-                raise self.failure from None
+            if failures:
+                raise failures[0] from None
             raise
 
-    async def _checked(self, offset: int) -> AsyncIterator[bytes]:
+    async def _checked(self, offset: int, failures: list[Exception]) -> AsyncIterator[bytes]:
         """The source's bytes from `offset` on, verified from its beginning."""
         verifier = digests.Verifier(self.descriptor.digest, self.descriptor.size)
         try:
             if offset < self.descriptor.size or self.descriptor.size == 0:
-                async for chunk in _read(self.source):
+                async for chunk in self._chunks():
                     before = verifier.seen
                     verifier.update(chunk)
                     if verifier.seen > offset:
@@ -165,8 +176,27 @@ class Upload:
                             self.progress(verifier.seen)
                 verifier.finish()
         except (Corrupt, OSError) as error:
-            self.failure = error
+            failures.append(error)
             raise
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        if isinstance(self.source, bytes):
+            yield self.source
+        elif isinstance(self.source, AsyncIterable):
+            async for chunk in self.source:
+                yield chunk
+        else:
+            position = 0
+            while chunk := await asyncio.to_thread(self._read, position):
+                yield chunk
+                position += len(chunk)
+
+    def _read(self, position: int) -> bytes:
+        # The request that broke may still read while the next one does: each says where.
+        assert self._file is not None
+        with self._reading:
+            self._file.seek(position)
+            return self._file.read(CHUNK)
 
 
 async def cancel(connection: Transport, endpoint: Endpoint, access: Access, location: URL) -> None:
@@ -184,20 +214,3 @@ def location_of(response: aiohttp.ClientResponse, endpoint: Endpoint, before: UR
     if stated is None:
         raise Unavailable(f"{endpoint.name} does not say where the upload goes on")
     return transport.followed(response, stated, endpoint)
-
-
-async def _read(source: Source) -> AsyncIterator[bytes]:
-    if isinstance(source, bytes):
-        yield source
-    elif isinstance(source, AsyncIterable):
-        async for chunk in source:
-            yield chunk
-    else:
-        with contextlib.ExitStack() as opened:
-            if isinstance(source, Path):
-                file: BinaryIO = await asyncio.to_thread(lambda: opened.enter_context(source.open("rb")))
-            else:
-                file = source
-                file.seek(0)
-            while chunk := await asyncio.to_thread(file.read, CHUNK):
-                yield chunk
