@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from glassdock.build.builder import Builder
+from glassdock.containers.files import without_places
 from glassdock.containers.manager import Manager as Containers
 from glassdock.containers.manager import Parts
 from glassdock.containers.model import Container
@@ -132,7 +133,8 @@ class Engine:
 
     def changes_of(self, key: str) -> Changes:
         """What a layer (by chain id) or a container's writable layer (by id) adds, changes and deletes."""
-        return changes(self.snapshots, key)
+        found = changes(self.snapshots, key)
+        return found if key.startswith("sha256:") else without_places(found)
 
     async def assemble_course_images(self, progress: Progress) -> None:
         """Assemble the course's images into the course's registry."""
