@@ -46,7 +46,7 @@ def write(folder: Path, container: Container, endpoint: Endpoint) -> None:
 
 
 def without_places(changes: Changes) -> Changes:
-    """What the container itself changed: an empty file at one of the three places is the runtime's, not the program's."""
+    """What the container itself changed: an empty file at one of the three places is the runtime's doing."""
     places = set(NAMES.values())
     added = tuple((path, size) for path, size in changes.added if size or path not in places)
     if len(added) == len(changes.added):
