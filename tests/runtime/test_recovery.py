@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from glassdock.runtime.shim import ShimRecord
 from tests.runtime.lab import Lab, read_log
 
 pytestmark = pytest.mark.needs_root
+
+MIB = 1 << 20
 
 
 def eventually(condition: Callable[[], bool]) -> None:
@@ -252,3 +255,43 @@ def test_a_start_whose_shim_dies_says_so_and_leaves_nothing(lab: Lab) -> None:
         with lab.folder() as folder:
             lab.do(launch_and_kill(folder))
         assert lab.cgroups() == []
+
+
+def test_what_was_mounted_ahead_is_the_same_as_what_is_mounted_then(short_tmp: Path, lab: Lab) -> None:
+    """A container out of the reserve sees the mounts, devices and covers that one made on the spot sees."""
+    script = "sed 's/^[0-9]* [0-9]* [^ ]* //; s/upperdir=[^ ]*//; s/lowerdir=[^,]*//' /proc/self/mountinfo | sort"
+    script += "; ls -lA /dev /proc/acpi | sed 's/ [A-Z][a-z][a-z] .*:.. / /'; cat /proc/keys; echo x > /proc/sys/kernel/msgmax"
+    from_scratch = lab.run("sh", "-c", script)
+    reserve = Lab(short_tmp / "root", ready=1)
+    with closing(reserve):
+        eventually(lambda: len(ready(reserve)) == 1)
+        time.sleep(0.2)
+        with reserve.folder() as folder:
+            process = reserve.start(reserve.request(folder, "sh", "-c", script))
+            reserve.do(process.wait())
+            assert [span.name for span in process.spans].count("runtime.graft") == 3
+            assert any(span.name == "runtime.scaffold" for span in process.spans)
+            out, err = read_log(folder / "log")
+    assert err == from_scratch.err
+    assert masked(out) == masked(from_scratch.out)
+
+
+def masked(text: str) -> list[str]:
+    """Without what differs between any two containers: ids of groups and folders."""
+    return sorted({re.sub(r"[0-9a-f]{32,}|glassdock-\w+", "ID", line) for line in text.splitlines()})
+
+
+def test_settings_and_other_sizes_do_without_what_was_mounted_ahead(short_tmp: Path) -> None:
+    reserve = Lab(short_tmp / "root", ready=1)
+    with closing(reserve):
+        for changes in (
+            {"linux": {"sysctl": {"kernel.msgmax": "4242"}}},
+            {"spec": {"mounts": defaults.mounts(shm_size=MIB)}},
+        ):
+            eventually(lambda: len(ready(reserve)) == 1)
+            time.sleep(0.2)
+            result = reserve.run("sh", "-c", "cat /proc/sys/kernel/msgmax; df -k /dev/shm | tail -1", **changes)
+            msgmax, size = result.out.splitlines()
+            assert (msgmax == "4242") == ("linux" in changes)
+            assert (size.split()[1] == "1024") == ("spec" in changes)
+            assert result.err == ""

@@ -47,6 +47,11 @@ class Layout:
             return "hybrid" if self.unified else "v1"
         return "v2" if self.unified else "none"
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The hierarchies as a container sees them in /sys/fs/cgroup; one without a name is that folder itself."""
+        return tuple(name for name, _, _ in self.v1) or (("",) if self.unified else ())
+
 
 class Stats(msgspec.Struct, frozen=True):
     """What a group uses now: bytes, nanoseconds, counts. A limit of -1 is none."""

@@ -21,16 +21,17 @@ import signal
 import socket
 import stat
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from glassdock import trace
 from glassdock.errors import StartFailed
 from glassdock.linux import clone, prctl
 from glassdock.linux.mount import AT_FDCWD, OpenTree, open_tree
-from glassdock.runtime import init, messages, namespaces
+from glassdock.runtime import cgroups, init, messages, namespaces, plan
 from glassdock.runtime.cgroups import Cgroup
 from glassdock.runtime.messages import Failure, Report, Task
-from glassdock.runtime.plan import Plan
+from glassdock.runtime.plan import AnyStep
 from glassdock.runtime.stage import attempt, reason
 from glassdock.runtime.terminal import TERMINAL_MESSAGE
 
@@ -45,6 +46,7 @@ class Child:
     cgroup: Cgroup | None
     kinds: tuple[str, ...]
     terminal: int = -1
+    stocked: Mapping[str, tuple[AnyStep, ...]] = field(default_factory=dict)
     spans: list[trace.Span] = field(default_factory=list)
 
     @classmethod
@@ -75,17 +77,20 @@ class Child:
             raise
         return made
 
+    def stock(self) -> None:
+        """Let it mount ahead what every container gets."""
+        made = plan.ahead(cgroups.layout())
+        steps = [step for group in made.values() for step in group]
+        self._send(init.STOCK, open_sources(steps, self.cgroup))
+        self.stocked = made
+
     def start(self, task: Task, memory: int, netns: int, streams: list[int]) -> tuple[Report, int]:
         """Hand the task over and wait until it executes: (report, monotonic ns of the exec). Raises StartFailed.
 
         With a terminal `.terminal` is its outer end afterwards.
         """
-        with contextlib.ExitStack() as undo:
-            sources = open_sources(task.plan)
-            undo.callback(_close_all, sources)
-            descriptors = [memory, *([netns] if netns >= 0 else []), *streams, *sources]
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
-            self.channel.sendmsg([b"task"], rights)
+        sources = open_sources(plan.graft(task.plan.steps, self.stocked), self.cgroup)
+        self._send(init.TASK, sources, [memory, *([netns] if netns >= 0 else []), *streams])
         reports: list[Report] = []
         while True:
             data, received, _, _ = socket.recv_fds(self.channel, messages.LARGEST, 4, socket.MSG_CMSG_CLOEXEC)
@@ -101,6 +106,14 @@ class Child:
         if not reports:
             raise StartFailed("the container's first process died before it could execute the program")
         return reports[-1], ended
+
+    def _send(self, word: bytes, sources: list[int], others: Iterable[int] = ()) -> None:
+        """Say a word with descriptors; the sources are closed here."""
+        try:
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [*others, *sources]))]
+            self.channel.sendmsg([word], rights)
+        finally:
+            _close_all(sources)
 
     def signal(self, number: int) -> None:
         """Send it a signal; raises ProcessLookupError when it has ended."""
@@ -120,24 +133,25 @@ class Child:
         os.close(self.pidfd)
 
 
-def open_sources(plan: Plan) -> list[int]:
-    """Descriptors for the sources of all steps, in their order. Raises StartFailed; none is open then."""
+def open_sources(steps: Iterable[AnyStep], cgroup: Cgroup | None) -> list[int]:
+    """Descriptors for the sources of the steps, in their order. Raises StartFailed; none is open then."""
+    views = dict(cgroup.views()) if cgroup else {}
     found: list[int] = []
     try:
-        for step in plan.steps:
+        for step in steps:
             for source in step.sources():
-                with attempt(f"{step.describe()}"):
-                    found.append(_open_source(source))
+                with attempt(step.describe()):
+                    found.append(_open_source(source, views))
     except BaseException:
         _close_all(found)
         raise
     return found
 
 
-def _open_source(source: str) -> int:
+def _open_source(source: str, views: dict[str, str]) -> int:
     kind, _, rest = source.partition(":")
-    if kind == "bind":
-        return open_tree(AT_FDCWD, rest, OpenTree.CLONE)
+    if kind in ("bind", "cgroup"):
+        return open_tree(AT_FDCWD, rest if kind == "bind" else views[rest], OpenTree.CLONE)
     if kind == "rbind":
         return open_tree(AT_FDCWD, rest, OpenTree.CLONE | OpenTree.RECURSIVE)
     if kind == "file":

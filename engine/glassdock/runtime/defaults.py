@@ -1,7 +1,7 @@
 """What Docker gives a container that says nothing, as parts of a runtime specification.
 
-Interface: `mounts(...)`, `masked_paths()`, `readonly_paths()`, `device_rules()`, `namespaces(...)`, `capabilities`
-(its own file), `cgroup_parent(paths)`.
+Interface: `mounts(...)`, `masked_paths()`, `readonly_paths()`, `DEVICES`, `device_rules()`, `namespaces(...)`,
+`cgroup_parent(paths)`; the capabilities and the system calls have files of their own.
 
 Source: https://github.com/moby/moby/tree/master/oci describes the same defaults; https://docs.docker.com/engine/security/
 """
@@ -10,9 +10,16 @@ from __future__ import annotations
 
 from glassdock.oci.runtime import DeviceRule, Mount, Namespace
 from glassdock.paths import Paths
-from glassdock.runtime import plan
 
 SHM_SIZE = 64 << 20
+DEVICES = (
+    ("/dev/null", "c", 1, 3),
+    ("/dev/zero", "c", 1, 5),
+    ("/dev/full", "c", 1, 7),
+    ("/dev/random", "c", 1, 8),
+    ("/dev/urandom", "c", 1, 9),
+    ("/dev/tty", "c", 5, 0),
+)
 
 
 def mounts(*, shm_size: int = SHM_SIZE, cgroup_writable: bool = False, sys_writable: bool = False) -> tuple[Mount, ...]:
@@ -54,8 +61,16 @@ def readonly_paths() -> tuple[str, ...]:
 
 
 def device_rules() -> tuple[DeviceRule, ...]:
-    """The device cgroup's list."""
-    return plan.default_device_rules()
+    """The device cgroup's list: everything closed, mknod of anything, and the devices of every container."""
+    usual = [(kind, major, minor) for _, kind, major, minor in DEVICES]
+    usual += [("c", 5, 1), ("c", 5, 2)]  # the console and ptmx
+    return (
+        DeviceRule(False, "a", access="rwm"),
+        DeviceRule(True, "c", access="m"),
+        DeviceRule(True, "b", access="m"),
+        *(DeviceRule(True, kind, major, minor, "rwm") for kind, major, minor in usual),
+        DeviceRule(True, "c", 136, None, "rwm"),  # the terminals of devpts
+    )
 
 
 def namespaces(*, network: bool = True) -> tuple[Namespace, ...]:

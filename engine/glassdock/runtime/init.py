@@ -18,19 +18,23 @@ import os
 import signal
 import socket
 import termios
-from typing import NoReturn
+from collections.abc import Iterable, Mapping
+from typing import NoReturn, TypeAlias
 
 from glassdock import trace
 from glassdock.errors import GlassdockError, StartFailed
 from glassdock.linux import prctl
 from glassdock.linux.process import CloseRange, close_range
-from glassdock.runtime import messages, plan, process
+from glassdock.runtime import cgroups, messages, plan, process
 from glassdock.runtime.messages import Failure, Report, Task
 from glassdock.runtime.plan import AnyStep
+from glassdock.runtime.rootfs import Scaffold
 from glassdock.runtime.stage import Stage, reason
 from glassdock.trace import Recording
 
-JOINED = b"joined"
+JOINED, STOCK, TASK = b"joined", b"stock", b"task"
+
+Made: TypeAlias = Mapping[str, tuple[AnyStep, ...]]
 
 
 def run(channel: socket.socket, namespaces: tuple[str, ...]) -> NoReturn:
@@ -43,13 +47,18 @@ def run(channel: socket.socket, namespaces: tuple[str, ...]) -> NoReturn:
             spans = recording.spans
             for step in plan.early(namespaces):
                 _do(step, stage)
-            for span in spans:
-                span.attributes["prepared"] = True
-        task = _receive(channel, stage)
+            word, descriptors = _hear(channel)
+            made = plan.ahead(cgroups.layout()) if word == STOCK else {}
+            if made:
+                _stock(made, stage, descriptors)
+                for span in spans:
+                    span.attributes["prepared"] = True
+                word, descriptors = _hear(channel)
+        task = _take(descriptors, made, stage)
         with trace.recording("init", syscalls=task.syscalls) as recording:
             recording.spans[:0] = spans
             spans = recording.spans
-            for step in task.plan.steps:
+            for step in plan.graft(task.plan.steps, made):
                 _do(step, stage)
             _execute(task, stage, recording)
     except BaseException as error:  # noqa: BLE001 - told to the shim, which tells the daemon
@@ -72,11 +81,25 @@ def _become_nobodys_child(channel: socket.socket) -> None:
         os._exit(1)
 
 
-def _receive(channel: socket.socket, stage: Stage) -> Task:
-    """The task. Descriptors: its memfd, [the network namespace], [[stdin], stdout, stderr], the sources in order."""
-    data, descriptors, _, _ = socket.recv_fds(channel, 64, messages.MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
-    if not data:
+def _hear(channel: socket.socket) -> tuple[bytes, list[int]]:
+    """A word of the shim's and its descriptors; a shim that is gone ends us."""
+    word, descriptors, _, _ = socket.recv_fds(channel, 64, messages.MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+    if not word:
         os._exit(1)
+    return word, list(descriptors)
+
+
+def _stock(made: Made, stage: Stage, descriptors: list[int]) -> None:
+    """Mount on a scaffold what every container gets, before anybody asks for one."""
+    steps = [step for group in made.values() for step in group]
+    _hand_out(steps, descriptors, stage)
+    _do(Scaffold(), stage)
+    for step in steps:
+        _do(step, stage)
+
+
+def _take(descriptors: list[int], made: Made, stage: Stage) -> Task:
+    """The task. Descriptors: its memfd, [the network namespace], [[stdin], stdout, stderr], the sources in order."""
     memory, *rest = descriptors
     task = messages.unpack_task(memory)
     os.close(memory)
@@ -87,10 +110,14 @@ def _receive(channel: socket.socket, stage: Stage) -> Task:
         descriptor = rest.pop(0)
         os.dup2(descriptor, number)
         os.close(descriptor)
-    sources = [source for step in task.plan.steps for source in step.sources()]
-    for source, descriptor in zip(sources, rest, strict=True):
-        stage.trees.setdefault(source, []).append(descriptor)
+    _hand_out(plan.graft(task.plan.steps, made), rest, stage)
     return task
+
+
+def _hand_out(steps: Iterable[AnyStep], descriptors: list[int], stage: Stage) -> None:
+    sources = [source for step in steps for source in step.sources()]
+    for source, descriptor in zip(sources, descriptors, strict=True):
+        stage.trees.setdefault(source, []).append(descriptor)
 
 
 def _do(step: AnyStep, stage: Stage) -> None:

@@ -23,7 +23,7 @@ from typing import NoReturn
 
 from glassdock import trace
 from glassdock.errors import StartFailed
-from glassdock.runtime import capabilities, cgroups, messages, shim
+from glassdock.runtime import capabilities, cgroups, defaults, messages, plan, shim
 from glassdock.runtime.child import Child, device_path, failure_of, hide, keep_only
 from glassdock.runtime.messages import Failed, Order
 from glassdock.runtime.namespaces import USUAL
@@ -140,6 +140,7 @@ def _wait_for_order(orders: socket.socket, cgroup_path: str) -> NoReturn:
             with trace.span("runtime.prepare", prepared=True):
                 group.create()
                 child = Child.make(USUAL, group)
+                child.stock()
             child.spans = recording.spans
         order, descriptors = messages.receive(orders)
         if isinstance(order, Order):
@@ -161,10 +162,11 @@ def main() -> None:
     cgroups.clear(parent, POOL_PREFIX)
     # Only version 1 can give a group its name later; on version 2 a clone into a group costs nothing anyway.
     wanted = int(pool) if cgroups.layout().v1 else 0
+    # Everything that is looked up once is looked up before the first fork.
     capabilities.available()
-    for kind, major, minor in (("char", 1, 3), ("char", 1, 5), ("char", 1, 7), ("char", 1, 8), ("char", 1, 9)):
-        device_path(kind, major, minor)
-    device_path("char", 5, 0)
+    plan.ahead(cgroups.layout())
+    for _, _, major, minor in defaults.DEVICES:
+        device_path("char", major, minor)
     gc.collect()
     gc.disable()
     gc.freeze()

@@ -2,7 +2,8 @@
 
 Interface:
 - `make(spec, root, ...)` → `Plan`: pure; refuses what makes no sense (InvalidParameter) before anything starts.
-- `Plan.describe()`: one line a step, in order. `early(namespaces)`: the steps before the launch is known.
+- `Plan.describe()`: one line a step, in order.
+- `early(namespaces)`, `ahead(layout)`: the steps that can be done before anybody asks for a container.
 
 Rules: nothing here touches the machine. The child executes exactly these steps; widgets and rootless tests show them.
 
@@ -11,16 +12,18 @@ Source: https://github.com/opencontainers/runtime-spec/blob/main/runtime.md#life
 
 from __future__ import annotations
 
+import functools
 import posixpath
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import msgspec
 
 from glassdock.errors import InvalidParameter, NotSupported
 from glassdock.linux.mount import MountAttr
-from glassdock.oci.runtime import Capabilities, DeviceRule, Linux, Process, Spec
+from glassdock.oci.runtime import Capabilities, Linux, Process, Spec
 from glassdock.oci.runtime import Mount as MountEntry
-from glassdock.runtime import capabilities, cgroups, namespaces, options, process, rootfs, seccomp
+from glassdock.runtime import capabilities, cgroups, defaults, namespaces, options, process, rootfs, seccomp
 from glassdock.runtime.capabilities import DropBounding, SetCapabilities
 from glassdock.runtime.namespaces import Domainname, Hostname, JoinNamespace, Loopback, OwnCgroupRoot
 from glassdock.runtime.process import (
@@ -38,6 +41,7 @@ from glassdock.runtime.rootfs import (
     Detach,
     DeviceLinks,
     DeviceNode,
+    Graft,
     MaskPaths,
     MountCgroups,
     MountFilesystem,
@@ -45,6 +49,7 @@ from glassdock.runtime.rootfs import (
     Pivot,
     ReadonlyPaths,
     ReadonlyRoot,
+    Scaffold,
     Sysctl,
 )
 from glassdock.runtime.seccomp import InstallSeccomp
@@ -60,6 +65,8 @@ AnyStep: TypeAlias = (
     | MountFilesystem
     | BindMount
     | MountCgroups
+    | Scaffold
+    | Graft
     | DeviceNode
     | DeviceLinks
     | Terminal
@@ -88,14 +95,6 @@ _MOST_SOURCES = 200
 _IPC_SYSCTLS = frozenset(
     f"kernel.{name}" for name in "msgmax msgmnb msgmni sem shmall shmmax shmmni shm_rmid_forced".split()
 )
-_DEVICES = (
-    ("/dev/null", "c", 1, 3),
-    ("/dev/zero", "c", 1, 5),
-    ("/dev/full", "c", 1, 7),
-    ("/dev/random", "c", 1, 8),
-    ("/dev/urandom", "c", 1, 9),
-    ("/dev/tty", "c", 5, 0),
-)
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -117,6 +116,41 @@ def early(new: tuple[str, ...]) -> tuple[AnyStep, ...]:
     """The steps that depend on the namespaces alone: they can be done before anybody asks for a container."""
     found: list[AnyStep] = [Detach()] if "mount" in new else []
     return tuple(found + ([OwnCgroupRoot()] if "cgroup" in new else []))
+
+
+@functools.cache
+def ahead(layout: cgroups.Layout) -> dict[str, tuple[AnyStep, ...]]:
+    """The steps of Docker's defaults that fill /proc, /dev and /sys/fs/cgroup, by folder.
+
+    They depend on nothing that a launch brings, so a child in reserve does them on a scaffold; a launch whose plan has
+    the same steps moves the folder's whole tree into its root.
+    """
+    usual = Spec(mounts=defaults.mounts())
+    mounts = _mounts(usual, Linux(cgroups_path="/any"), layout)
+    covers = _covers(defaults.readonly_paths(), defaults.masked_paths())
+    steps = [*mounts, *_devices(usual, Linux()), *covers]
+    found: dict[str, tuple[AnyStep, ...]] = {}
+    for top in ("/proc", "/dev", "/sys/fs/cgroup"):
+        found[top] = tuple(step for step in steps if any(_below(place, top) for place in step.places()))
+    return found
+
+
+def graft(steps: tuple[AnyStep, ...], made: Mapping[str, tuple[AnyStep, ...]]) -> tuple[AnyStep, ...]:
+    """The steps that are left where the trees in `made` are there already: a tree is attached where it began."""
+    given = set(steps)
+    first: dict[AnyStep, Graft] = {}
+    done: set[AnyStep] = set()
+    for top, group in made.items():
+        # Settings are written into /proc before parts of it become read-only.
+        settled = top == "/proc" and any(isinstance(step, Sysctl) for step in steps)
+        if group and not settled and given.issuperset(group):
+            first[group[0]] = Graft(top)
+            done.update(group)
+    return tuple(first.get(step, step) for step in steps if step not in done or step in first)
+
+
+def _below(path: str, top: str) -> bool:
+    return path == top or path.startswith(top + "/")
 
 
 def make(
@@ -141,6 +175,8 @@ def make(
     new, joined = namespaces.kinds(linux)
     if "mount" not in new:
         raise InvalidParameter("a container needs a mount namespace of its own")
+    if linux.cgroups_path:
+        cgroups.check_path(linux.cgroups_path)
     if "user" in new or "user" in joined or "time" in new:
         raise NotSupported("user and time namespaces are not supported yet")
     steps: list[AnyStep] = [JoinNamespace(kind, path) for kind, path in sorted(joined.items())]
@@ -167,20 +203,6 @@ def make(
     return Plan(new, tuple(steps), body.args, body.env)
 
 
-def default_device_rules() -> tuple[DeviceRule, ...]:
-    """Docker's device cgroup: everything closed, mknod of anything, and the devices of every container."""
-    open_ones = [(kind, major, minor) for _, kind, major, minor in _DEVICES]
-    # 136:* are the terminals of devpts, 5:1 the console, 5:2 ptmx.
-    open_ones += [("c", 5, 1), ("c", 5, 2)]
-    return (
-        DeviceRule(False, "a", access="rwm"),
-        DeviceRule(True, "c", access="m"),
-        DeviceRule(True, "b", access="m"),
-        *(DeviceRule(True, kind, major, minor, "rwm") for kind, major, minor in open_ones),
-        DeviceRule(True, "c", 136, None, "rwm"),
-    )
-
-
 def _check_text(spec: Spec, body: Process) -> None:
     for text in (*body.args, *body.env, body.cwd, spec.hostname, spec.domainname):
         if "\0" in text:
@@ -205,8 +227,7 @@ def _mounts(spec: Spec, linux: Linux, layout: cgroups.Layout) -> list[AnyStep]:
             continue
         if entry.type == "cgroup":
             if linux.cgroups_path:
-                views = cgroups.open_cgroup(linux.cgroups_path, layout).views() if layout.version != "none" else ()
-                steps.append(MountCgroups(where, views, bool(words.add & MountAttr.RDONLY)))
+                steps.append(MountCgroups(where, layout.names, bool(words.add & MountAttr.RDONLY)))
             continue
         if entry.type not in _FILESYSTEMS:
             raise InvalidParameter(f"mounting a {entry.type!r} file system is not supported")
@@ -241,14 +262,14 @@ def _devices(spec: Spec, linux: Linux) -> list[AnyStep]:
     own_dev = any(entry.destination.rstrip("/") == "/dev" and entry.type == "tmpfs" for entry in spec.mounts)
     steps: list[AnyStep] = []
     if own_dev:
-        steps += [DeviceNode(*device) for device in _DEVICES]
+        steps += [DeviceNode(*device) for device in defaults.DEVICES]
         steps.append(DeviceLinks())
     for device in linux.devices:
         if device.type not in ("c", "b", "u"):
             raise InvalidParameter(f"device {device.path!r}: type {device.type!r} is not supported")
         if not device.path.startswith("/dev/"):
             raise InvalidParameter(f"device {device.path!r} must be below /dev")
-        if own_dev and device.path in (path for path, *_ in _DEVICES):
+        if own_dev and device.path in (path for path, *_ in defaults.DEVICES):
             continue
         steps.append(DeviceNode(device.path, "b" if device.type == "b" else "c", device.major, device.minor))
     return steps
@@ -263,10 +284,16 @@ def _kernel_view(linux: Linux, new: tuple[str, ...], *, own_network: bool) -> li
     for path in (*linux.readonly_paths, *linux.masked_paths):
         if not path.startswith("/") or ".." in path.split("/"):
             raise InvalidParameter(f"masked or read-only path {path!r} must be absolute")
-    if linux.readonly_paths:
-        steps.append(ReadonlyPaths(linux.readonly_paths))
-    if linux.masked_paths:
-        steps.append(MaskPaths(linux.masked_paths))
+    return steps + _covers(linux.readonly_paths, linux.masked_paths)
+
+
+def _covers(readonly: tuple[str, ...], masked: tuple[str, ...]) -> list[AnyStep]:
+    """What covers parts of the kernel's view, apart for each of its trees."""
+    steps: list[AnyStep] = []
+    for step, paths in ((ReadonlyPaths, readonly), (MaskPaths, masked)):
+        for inside in (True, False):
+            some = tuple(path for path in paths if path.startswith("/proc/") is inside)
+            steps += [step(some)] if some else []
     return steps
 
 

@@ -2,6 +2,7 @@
 
 Interface (steps, in the order of a plan):
 - `Detach`: nothing that is mounted from here on reaches the machine.
+- `Scaffold`, `Graft`: what a child in reserve has mounted ahead, and how it gets into the root.
 - `MountRoot`: the union of the image's layers becomes the root.
 - `MountFilesystem`, `BindMount`, `MountCgroups`, `DeviceNode`, `DeviceLinks`, `Console`: what is put into it.
 - `Sysctl`, `ReadonlyPaths`, `MaskPaths`: what of /proc and /sys is set, frozen and hidden.
@@ -70,6 +71,9 @@ class MountFilesystem(Step, frozen=True, tag="mount"):
     source: str = ""
     propagation: int = int(MountFlag.PRIVATE)
 
+    def places(self) -> tuple[str, ...]:
+        return (self.destination,)
+
     def describe(self) -> str:
         options = ",".join(f"{key}={value}" if value else key for key, value in self.data)
         return f"mount {self.type} on {self.destination}" + (f" ({options})" if options else "")
@@ -131,31 +135,71 @@ class MountCgroups(Step, frozen=True, tag="mount_cgroups"):
     """The container's own cgroups, read-only: one folder (v2), or one a hierarchy in a tmpfs (v1)."""
 
     destination: str
-    hierarchies: tuple[tuple[str, str], ...]
+    hierarchies: tuple[str, ...]
     readonly: bool = True
+
+    def places(self) -> tuple[str, ...]:
+        return (self.destination,)
 
     def describe(self) -> str:
         return f"show its own cgroup in {self.destination} ({len(self.hierarchies)} hierarchies)"
 
     def sources(self) -> tuple[str, ...]:
-        return tuple(f"bind:{path}" for _, path in self.hierarchies)
+        return tuple(f"cgroup:{name}" for name in self.hierarchies)
 
     def apply(self, stage: Stage) -> None:
         attributes = MountAttr.NOSUID | MountAttr.NODEV | MountAttr.NOEXEC
         attributes |= MountAttr.RDONLY if self.readonly else MountAttr(0)
         with attempt(f"mounting the cgroups to rootfs at {self.destination}"):
             place_of_all = place(stage, self.destination, directory=True)
-            if len(self.hierarchies) == 1 and not self.hierarchies[0][0]:
-                _attach_copy(stage.take(self.sources()[0]), place_of_all, attributes)
+            if self.hierarchies == ("",):
+                _attach_copy(stage.take("cgroup:"), place_of_all, attributes)
                 return
             tree = _new_mount("tmpfs", "tmpfs", (("mode", "755"),), attributes & ~MountAttr.RDONLY)
             try:
                 _attach(tree, place_of_all)
-                for name, path in self.hierarchies:
+                for name in self.hierarchies:
                     os.mkdir(name, 0o755, dir_fd=tree)
                     target = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=tree)
-                    _attach_copy(stage.take(f"bind:{path}"), target, attributes)
+                    _attach_copy(stage.take(f"cgroup:{name}"), target, attributes)
                 linux.mount_setattr(tree, add=attributes)
+            finally:
+                os.close(tree)
+
+
+class Scaffold(Step, frozen=True, tag="scaffold"):
+    """A tmpfs that stands in for the root until one is known; it covers /sys, which the child does not need outside."""
+
+    def describe(self) -> str:
+        return "put up a scaffold for what can be mounted ahead"
+
+    def apply(self, stage: Stage) -> None:
+        with attempt("putting up the scaffold"):
+            tree = _new_mount("tmpfs", "scaffold", (("mode", "755"),), MountAttr.NODEV)
+            target = os.open("/sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            linux.mount_setattr(tree, propagation=MountFlag.PRIVATE)
+            _attach(tree, target)
+            os.close(tree)
+            stage.root = stage.scaffold = os.open("/sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+class Graft(Step, frozen=True, tag="graft"):
+    """Move a tree that was made on the scaffold into the root."""
+
+    top: str
+
+    def describe(self) -> str:
+        return f"attach {self.top} with all that was mounted in it ahead"
+
+    def apply(self, stage: Stage) -> None:
+        with attempt(f"mounting to rootfs at {self.top}"):
+            tree = open_in_root(stage.scaffold, self.top, os.O_PATH | os.O_DIRECTORY)
+            try:
+                if self.top == "/proc":
+                    target = _ordinary_directory(stage, self.top)
+                else:
+                    target = place(stage, self.top, directory=True)
+                _attach(tree, target)
             finally:
                 os.close(tree)
 
@@ -167,6 +211,9 @@ class DeviceNode(Step, frozen=True, tag="device"):
     kind: str
     major: int
     minor: int
+
+    def places(self) -> tuple[str, ...]:
+        return (self.path,)
 
     def describe(self) -> str:
         return f"device {self.path} ({self.kind} {self.major}:{self.minor})"
@@ -200,6 +247,9 @@ class DeviceLinks(Step, frozen=True, tag="device_links"):
         ("ptmx", "pts/ptmx"),
     )
 
+    def places(self) -> tuple[str, ...]:
+        return tuple(f"/dev/{name}" for name, _ in self.links)
+
     def describe(self) -> str:
         return "link " + ", ".join(f"/dev/{name}" for name, _ in self.links)
 
@@ -220,6 +270,9 @@ class ReadonlyPaths(Step, frozen=True, tag="readonly_paths"):
     """Parts of /proc that can be read and not written."""
 
     paths: tuple[str, ...]
+
+    def places(self) -> tuple[str, ...]:
+        return self.paths
 
     def describe(self) -> str:
         return "read-only: " + " ".join(self.paths)
@@ -242,6 +295,9 @@ class MaskPaths(Step, frozen=True, tag="mask_paths"):
     """Parts of /proc and /sys that are hidden: a file behind /dev/null, a folder behind an empty read-only tmpfs."""
 
     paths: tuple[str, ...]
+
+    def places(self) -> tuple[str, ...]:
+        return self.paths
 
     def describe(self) -> str:
         return "hidden: " + " ".join(self.paths)

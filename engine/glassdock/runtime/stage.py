@@ -28,6 +28,7 @@ class Stage:
 
     channel: socket.socket | None = None
     root: int = -1
+    scaffold: int = -1
     netns: int = -1
     trees: dict[str, list[int]] = field(default_factory=dict)
     proc_device: int = -1
@@ -55,8 +56,12 @@ class Step(msgspec.Struct, frozen=True, tag_field="step"):
         """Do it; raises OSError or StartFailed."""
         raise NotImplementedError
 
+    def places(self) -> tuple[str, ...]:
+        """The places in the root that it mounts on or makes."""
+        return ()
+
     def sources(self) -> tuple[str, ...]:
-        """What the shim has to open outside: `bind:PATH`, `rbind:PATH`, `file:PATH`, `char:1:3`, `block:8:0`."""
+        """What the shim opens outside: `[r]bind:PATH`, `file:PATH`, `cgroup:HIERARCHY`, `char:1:3`, `block:8:0`."""
         return ()
 
 
