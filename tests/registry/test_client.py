@@ -188,16 +188,21 @@ async def test_a_layer_that_the_mirror_lacks_comes_from_the_registry(tmp_path: P
 
 async def test_a_registry_that_is_not_there_is_told_at_once(client: Client) -> None:
     down = f"127.0.0.1:{free_port()}"
-    for domain, words in (
-        (down, f"cannot reach {down}: Connection refused"),
-        ("registry.invalid", "cannot reach registry.invalid: the name registry.invalid does not resolve"),
-    ):
-        began = time.monotonic()
-        with pytest.raises(Unavailable) as caught:
-            await client.manifest(Reference.parse(f"{domain}/app"))
-        assert caught.value.message.startswith(words)
-        assert caught.value.remedy
-        assert time.monotonic() - began < 5
+    began = time.monotonic()
+    with pytest.raises(Unavailable) as caught:
+        await client.manifest(Reference.parse(f"{down}/app"))
+    assert caught.value.message == f"cannot reach {down}: Connection refused ({down})"
+    assert caught.value.remedy
+    assert time.monotonic() - began < 5
+
+
+async def test_a_name_that_does_not_resolve_is_told_plainly(client: Client) -> None:
+    began = time.monotonic()
+    # A machine whose name servers are away does not even hear that there is no such name.
+    with pytest.raises(Unavailable, match=r"the name registry\.invalid does not resolve|does not answer") as caught:
+        await client.manifest(Reference.parse("registry.invalid/app"))
+    assert caught.value.remedy
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize("domain", ["[::::]:5000", "[1:2]", "example.com:99999"])

@@ -49,9 +49,9 @@ _DELAY = 0.2
 _LONGEST_WAIT = 10.0
 _REDIRECTS = 5
 _ERROR_BODY = 64 * 1024
-_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=15, sock_connect=10, sock_read=60)
+_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10, sock_connect=8, sock_read=60)
 # After the last byte of a large blob a registry may take minutes to hash and move it.
-_SLOW_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=15, sock_connect=10, sock_read=300)
+_SLOW_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10, sock_connect=8, sock_read=300)
 _HUB = "https://registry-1.docker.io"
 
 # What a server may answer now, and otherwise in a moment.
