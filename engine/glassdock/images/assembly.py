@@ -4,7 +4,7 @@ Interface:
 - `Assembly()`: `folder`, `file`, `text`, `symlink`; `write(out)` the tar, `fingerprint()` what went in.
 
 Rules: names are sorted, times are one fixed time, owners are root, extended attributes are left out. Two names for one
-file are hard links. Parents are made where nobody names them.
+file are hard links. Programs come without their debugging sections. Parents are made where nobody names them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from glassdock.errors import GlassdockError
 from glassdock.images import tar
 from glassdock.images.compression import Sink
+from glassdock.images.elf import stripped
 from glassdock.images.pack import header
 from glassdock.images.tar import BLOCK, Entry
 
@@ -94,6 +95,6 @@ def _bytes(member: _Member) -> bytes:
     if isinstance(member.content, bytes):
         return member.content
     try:
-        return member.content.read_bytes()
+        return stripped(member.content.read_bytes())
     except OSError as error:
         raise GlassdockError(f"a file for the course's images cannot be read: {error}") from error

@@ -2,6 +2,7 @@
 
 Interface:
 - `read(path)`: what a file says it needs; None if it is no ELF file.
+- `stripped(data)`: the file without what is only for debuggers and linkers.
 - `Resolver().libraries(paths)`: all that these need, and those need in turn: name to file.
 
 Rules: nothing is run (`ldd` runs the program it is asked about). The search is the loader's: the file's own run path,
@@ -43,12 +44,31 @@ def read(path: Path) -> Elf | None:
         return None
 
 
-def _parse(data: bytes) -> Elf:
+def stripped(data: bytes) -> bytes:
+    """An ELF program or library up to the end of what is loaded; anything else, and one with an appendix, as it is."""
+    if data[:4] != b"\x7fELF":
+        return data
     wide, order = data[4] == 2, "<" if data[5] == 1 else ">"
-    machine = (data[4], struct.unpack_from(order + "H", data, 18)[0])
+    try:
+        sections = struct.unpack_from(order + ("Q" if wide else "I"), data, 40 if wide else 32)[0]
+        size, count = struct.unpack_from(order + "HH", data, 58 if wide else 46)
+        end = max((begin + length for _, begin, _, length in _segments(data)), default=0)
+    except struct.error:
+        return data
+    if not end or not end <= sections or sections + size * count != len(data):
+        return data
+    kept = bytearray(data[:end])
+    struct.pack_into(order + ("Q" if wide else "I"), kept, 40 if wide else 32, 0)
+    struct.pack_into(order + "HH", kept, 60 if wide else 48, 0, 0)
+    return bytes(kept)
+
+
+def _segments(data: bytes) -> list[tuple[int, int, int, int]]:
+    """Of each program header: kind, offset in the file, address, length in the file."""
+    wide, order = data[4] == 2, "<" if data[5] == 1 else ">"
     offset = struct.unpack_from(order + ("Q" if wide else "I"), data, 32 if wide else 28)[0]
     size, count = struct.unpack_from(order + "HH", data, 54 if wide else 42)
-    segments: list[tuple[int, int, int, int]] = []  # kind, offset in the file, address, length
+    segments: list[tuple[int, int, int, int]] = []
     for number in range(count):
         at = offset + number * size
         if wide:
@@ -56,6 +76,13 @@ def _parse(data: bytes) -> Elf:
         else:
             kind, begin, address, _, length = struct.unpack_from(order + "IIIII", data, at)
         segments.append((kind, begin, address, length))
+    return segments
+
+
+def _parse(data: bytes) -> Elf:
+    wide, order = data[4] == 2, "<" if data[5] == 1 else ">"
+    machine = (data[4], struct.unpack_from(order + "H", data, 18)[0])
+    segments = _segments(data)
     interpreter = ""
     rows: list[tuple[int, int]] = []
     for kind, begin, _, length in segments:

@@ -73,6 +73,7 @@ async def pull(
         found = await _Documents(registry, reference, credentials, wanted).fetch()
         lease.held |= found.digests()
         image = _known(store, found)
+        current = image is not None and _names(store, reference, image)
         if image is None:
             work = _Pull(store, registry, reference, credentials, progress, found)
             records = await work.run()
@@ -84,7 +85,7 @@ async def pull(
             store.add, found.config_bytes, found.manifest_bytes, records, tags=named, digests=[kept]
         )
     progress({"status": f"Digest: {found.top}"})
-    news = "Image is up to date" if image else "Downloaded newer image"
+    news = "Image is up to date" if current else "Downloaded newer image"
     progress({"status": f"Status: {news} for {reference.familiar()}"})
     return made
 
@@ -98,6 +99,13 @@ def _known(store: Store, found: _Found) -> Image | None:
         if whole and blobs and image.manifest_digest == found.descriptor.digest:
             return image
     return None
+
+
+def _names(store: Store, reference: Reference, image: Image) -> bool:
+    """True if `reference` leads to `image` already; a name that is new is news, as Docker has it."""
+    with contextlib.suppress(GlassdockError):
+        return store.get(reference.familiar()).id == image.id
+    return False
 
 
 @dataclass(frozen=True, slots=True)
