@@ -171,6 +171,9 @@ async def test_record_says_which_line_made_which_layer(shop: Workshop, short_tmp
     ]  # fmt: skip
     assert [step.layer for step in record.steps if step.layer] == [layer.diff_id for layer in image.layers[1:]]
     assert record.steps[0].duration > 0
+    names = [span.name for span in shop.builder.spans(image.id)]
+    assert names.count("build.step") == 3
+    assert names[0] == "build.parse"
     assert shop.builder.record(shop.store.get("base").id) is None
 
 
@@ -178,7 +181,7 @@ async def test_a_failed_command_has_docker_s_words_file_line_and_code(shop: Work
     with pytest.raises(BuildError) as caught:
         await shop.build(context(short_tmp / "c", "FROM base\nRUN echo 1 > /1\nRUN exit 7\n"), tags=("x",))
     error = caught.value
-    assert error.message == "The command '/bin/sh -c exit 7' returned a non-zero code: 7"
+    assert error.message == "The command '/bin/sh -c exit 7' returned a non-zero code: 7 (Dockerfile line 3)"
     assert (error.file, error.line, error.code) == ("Dockerfile", 3, 7)
     assert error.remedy == "Look at line 3 of Dockerfile: RUN exit 7"
     assert shop.snapshots.keys() == {}

@@ -124,7 +124,7 @@ async def test_arguments_before_from_and_their_scopes() -> None:
     assert (await run(text)).env[-2:] == ("W=3.1", "N=n-3.1")
     text = "ARG V=3\nFROM base\nRUN echo $V\n"
     assert (await run(text)).env == BASE.env
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match=r"No such image: base:4 \(Dockerfile line 2\)"):
         await plan("ARG V=3\nFROM base:$V", build_args={"V": "4"})
 
 

@@ -4,7 +4,8 @@ Interface:
 - `Builder(paths, images, snapshots, registry, runner)`: one an engine.
 - `.build(context, options, progress)`: build; returns the image's id. `progress` gets Docker's JSON lines.
 - `.receive(chunks, folder)`: the client's tar becomes the context.
-- `.record(image_id)`: which line made which layer. `.prune()`: forget the cache.
+- `.record(image_id)`: which line made which layer. `.spans(image_id)`: the spans of the build, of the last 50 builds.
+- `.prune()`: forget the cache.
 
 Rules: nothing is tagged before everything is there. What goes wrong is raised, before the first line of progress or
 after it; whoever serves the stream makes its last line of it.
@@ -39,6 +40,8 @@ from glassdock.paths import Paths
 from glassdock.registry.client import Client
 from glassdock.unionfs.overlay import Snapshotter
 
+_TRACES = 50
+
 
 class Builder:
     """The builds of one engine."""
@@ -49,6 +52,7 @@ class Builder:
         self.records = Records(paths)
         self._tools = Tools(paths, images, snapshots, runner, self.cache)
         self._registry = registry
+        self._spans: dict[str, list[trace.Span]] = {}
         images.keep(self.cache.chains)
 
     async def receive(self, chunks: AsyncIterable[bytes], folder: Path) -> None:
@@ -59,12 +63,25 @@ class Builder:
         """How the image was built, None if it was not built here."""
         return self.records.of(image_id)
 
+    def spans(self, image_id: str) -> list[trace.Span]:
+        """What the last build of the image did, and when; empty where that is no longer known."""
+        return self._spans.get(image_id, [])
+
     def prune(self) -> None:
         """Forget the cache; the layers that only it held go with the store's next sweep."""
         self.cache.prune()
 
     async def build(self, context: Path, options: BuildOptions, progress: Progress) -> str:
         """Build the folder `context`. Raises BuildError with file and line, NotSupported, and what a pull raises."""
+        with trace.recording("daemon") as recorded:
+            image_id = await self._build(context, options, progress)
+        self._spans.pop(image_id, None)
+        self._spans[image_id] = recorded.spans
+        while len(self._spans) > _TRACES:
+            del self._spans[next(iter(self._spans))]
+        return image_id
+
+    async def _build(self, context: Path, options: BuildOptions, progress: Progress) -> str:
         began = time.monotonic()
         tags = [_tag(tag) for tag in options.tags]
         text = contexts.dockerfile(context, options.dockerfile)

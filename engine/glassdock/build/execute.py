@@ -258,6 +258,7 @@ class Execution:
     async def _run(self, state: State, work: RunWork, source: Source) -> Made:
         async with self._snapshot(state) as key:
             name = key.removeprefix("build-")
+            where = f"({self.request.dockerfile} line {source.start})"
             self.observer.running(name)
             request = StepRequest(
                 self._mount(key),
@@ -271,13 +272,12 @@ class Execution:
             try:
                 code = await self.tools.runner.run(request)
             except StartFailed as error:
-                where = f"({self.request.dockerfile} line {source.start})"
                 raise BuildError(
                     f"{error.message} {where}", error.remedy, file=self.request.dockerfile, line=source.start
                 ) from error
             if code:
                 raise BuildError(
-                    f"The command '{' '.join(work.argv)}' returned a non-zero code: {code}",
+                    f"The command '{' '.join(work.argv)}' returned a non-zero code: {code} {where}",
                     f"Look at line {source.start} of {self.request.dockerfile}: {source.text}",
                     file=self.request.dockerfile,
                     line=source.start,

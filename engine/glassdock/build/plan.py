@@ -24,7 +24,7 @@ from glassdock.build.options import BuildOptions
 from glassdock.build.place import label_step, place, unsupported
 from glassdock.build.scope import GlobalScope, StageScope, architecture
 from glassdock.build.work import SCRATCH, Plan, StagePlan, Step
-from glassdock.errors import BuildError, NotSupported
+from glassdock.errors import BuildError, GlassdockError, NotSupported
 from glassdock.oci.image import ImageConfig
 
 Resolve = Callable[[str], Awaitable[ImageConfig]]
@@ -126,7 +126,15 @@ class _Planner:
             return above, self.ends[above].child()
         if name.lower() == SCRATCH:
             return SCRATCH, StageScope.from_image(self.scope, None)
-        return name, StageScope.from_image(self.scope, await self.resolve(name))
+        return name, StageScope.from_image(self.scope, await self._image(name, stage.from_.source))
+
+    async def _image(self, name: str, source: Source) -> ImageConfig:
+        """The config of an image; what keeps it away is told with the line that wants it."""
+        try:
+            return await self.resolve(name)
+        except GlassdockError as error:
+            message = f"{error.message} ({self.tree.name} line {source.start})"
+            raise type(error)(message, error.remedy) from error
 
     def _instructions(self, stage: Stage, scope: StageScope) -> Iterator[tuple[Instruction, bool]]:
         """The base image's ONBUILD triggers, which are used up, then what is written."""
@@ -153,5 +161,5 @@ class _Planner:
             if _stage_of(self.tree, name, len(self.tree.stages)) is not None or name.isdigit():
                 reason = "it needs to be defined before current stage"
                 raise ValueError(f'cannot copy from stage "{name}", {reason} "{self.tree.stages[index].name}"')
-        await self.resolve(name)
+        await self._image(name, instruction.source)
         return name

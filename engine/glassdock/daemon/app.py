@@ -57,6 +57,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/glassdock/containers/{name}/trace", glassdock.trace),
     ("GET", "/glassdock/containers/{name}/changes", glassdock.changes),
     ("GET", "/glassdock/images/{name:.+}/layers", glassdock.layers),
+    ("GET", "/glassdock/builds/{name:.+}/trace", build.trace),
+    ("GET", "/glassdock/builds/{name:.+}", build.record),
 )
 
 

@@ -1,4 +1,4 @@
-"""The handler of `docker build`: the classic endpoint, a tar of the context in, JSON lines out.
+"""The handlers of `docker build`: the classic endpoint, a tar of the context in, JSON lines out; and how it went.
 
 Source: https://docs.docker.com/reference/api/engine/version/v1.47/#tag/Image/operation/ImageBuild
 """
@@ -8,10 +8,13 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import msgspec
 from aiohttp import web
 
 from glassdock.build.options import BuildOptions
+from glassdock.daemon import answers
 from glassdock.daemon.answers import ENGINE, Lines
+from glassdock.errors import NotFound
 
 
 async def build(request: web.Request) -> web.StreamResponse:
@@ -26,3 +29,22 @@ async def build(request: web.Request) -> web.StreamResponse:
             image = await engine.builder.build(context, options, lines)
             engine.events.publish("image", "build", image, {"name": ", ".join(options.tags)})
     return lines.response
+
+
+async def record(request: web.Request) -> web.StreamResponse:
+    """GET /glassdock/builds/{name}: which line of the Dockerfile made which layer, how, and why not from the cache."""
+    engine = request.app[ENGINE]
+    image = engine.images.get(request.match_info["name"])
+    found = engine.builder.record(image.id)
+    if found is None:
+        raise NotFound(f"{request.match_info['name']} was not built here")
+    return answers.json(msgspec.to_builtins(found))
+
+
+async def trace(request: web.Request) -> web.StreamResponse:
+    """GET /glassdock/builds/{name}/trace: the spans of its last build, times in ns of CLOCK_MONOTONIC."""
+    engine = request.app[ENGINE]
+    image = engine.images.get(request.match_info["name"])
+    return answers.json(
+        {"id": image.id, "spans": [msgspec.to_builtins(span) for span in engine.builder.spans(image.id)]}
+    )
