@@ -118,7 +118,7 @@ def test_an_empty_dockerfile(ready: Daemon, tmp_path: Path) -> None:
         ("POST", "/containers/create", {"Image": "no-such"}, 404),
         ("POST", "/containers/create", {}, 400),
         ("GET", "/v1.10/version", None, 400),
-        ("GET", "/v9.99/version", None, 400),
+        ("GET", "/v1.99/version", None, 400),
     ],
 )
 def test_every_refusal_is_a_message(ready: Daemon, method: str, path: str, body: object, status: int) -> None:

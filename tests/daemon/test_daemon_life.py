@@ -12,7 +12,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,18 @@ def own(short_tmp: Path) -> Iterator[Daemon]:
     yield daemon
     if daemon.process is not None and daemon.process.poll() is None:
         assert daemon.stop() == []
+
+
+@pytest.fixture
+def busybox(engine: Daemon) -> Callable[[Daemon], None]:
+    """`busybox(daemon)` brings the image from the session's registry: quicker than to assemble it again."""
+
+    def bring(daemon: Daemon) -> None:
+        name = f"{engine.get('/glassdock/status')[1]['registry']}/library/busybox"
+        daemon.docker("pull", name)
+        daemon.docker("tag", name, "busybox")
+
+    return bring
 
 
 def test_the_socket_is_the_users_alone(own: Daemon) -> None:
@@ -79,10 +91,10 @@ def test_a_taken_registry_port_is_replaced_and_told(own: Daemon) -> None:
     assert any("is taken" in warning for warning in status["warnings"])
 
 
-def test_containers_outlive_a_daemon_that_is_killed(own: Daemon) -> None:
-    own.start().course_images()
-    own.docker("pull", "busybox")
-    own.docker("run", "-d", "--name", "long", "busybox", "sh", "-c", "echo before; sleep 2; echo after; exit 6")
+def test_containers_outlive_a_daemon_that_is_killed(own: Daemon, busybox: Callable[[Daemon], None]) -> None:
+    own.start()
+    busybox(own)
+    own.docker("run", "-d", "--name", "long", "busybox", "sh", "-c", "echo before; sleep 8; echo after; exit 6")
     own.docker("run", "-d", "--name", "short", "busybox", "sh", "-c", "sleep 0.3; echo meanwhile; exit 5")
     own.kill()
     time.sleep(0.8)  # "short" ends while nobody watches
@@ -95,9 +107,9 @@ def test_containers_outlive_a_daemon_that_is_killed(own: Daemon) -> None:
     own.docker("rm", "long", "short")
 
 
-def test_a_new_daemon_can_stop_what_the_old_one_started(own: Daemon) -> None:
-    own.start().course_images()
-    own.docker("pull", "busybox")
+def test_a_new_daemon_can_stop_what_the_old_one_started(own: Daemon, busybox: Callable[[Daemon], None]) -> None:
+    own.start()
+    busybox(own)
     own.docker("run", "-d", "--name", "orphan", "busybox", "sleep", "600")
     own.kill()
     own.start()
@@ -108,8 +120,11 @@ def test_a_new_daemon_can_stop_what_the_old_one_started(own: Daemon) -> None:
     own.docker("rm", "-f", "orphan")
 
 
-def test_a_container_whose_start_was_refused_does_not_keep_the_next_daemon_from_starting(own: Daemon) -> None:
-    own.start().course_images()
+def test_a_container_whose_start_was_refused_does_not_keep_the_next_daemon_from_starting(
+    own: Daemon, busybox: Callable[[Daemon], None]
+) -> None:
+    own.start()
+    busybox(own)
     assert own.docker("run", "--name", "refused", "busybox", "/no/such/program", check=False).returncode == 127
     assert own.stop() == []
     own.start()
@@ -145,8 +160,9 @@ def test_a_read_only_state_folder_is_told(own: Daemon) -> None:
 
 @pytest.mark.needs("mount", "umount")
 def test_a_full_state_folder_is_told(own: Daemon) -> None:
-    own.root.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "none", own.root], check=True)
+    (disk := own.folder / "disk").mkdir()
+    own.root = disk / "root"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "none", disk], check=True)
     try:
         own.start()
         with pytest.raises(AssertionError, match="no space left"):
@@ -154,7 +170,7 @@ def test_a_full_state_folder_is_told(own: Daemon) -> None:
         assert own.get("/_ping")[0] == 200
         assert own.stop() == []
     finally:
-        subprocess.run(["umount", own.root], check=True)
+        subprocess.run(["umount", disk], check=True)
 
 
 def test_a_state_folder_that_is_a_file_is_told(own: Daemon) -> None:
