@@ -37,10 +37,11 @@ async def status(request: web.Request) -> web.StreamResponse:
     )
 
 
-async def doctor(_: web.Request) -> web.StreamResponse:
+async def doctor(request: web.Request) -> web.StreamResponse:
     """GET /glassdock/doctor: probed in a process of its own, because probing forks."""
+    words = [sys.executable, "-m", "glassdock.linux.probe", str(request.app[ENGINE].paths.root)]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "glassdock.linux.probe", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     out, err = await process.communicate()
     if process.returncode:
