@@ -12,6 +12,7 @@ Source: proc(5), cgroups(7).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -139,7 +140,8 @@ def _cgroups() -> Iterator[str]:
     for pattern in ("glassdock*", "*/glassdock*"):
         for parent in CGROUPS.glob(pattern):
             yield str(parent)
-            yield from (entry.path for entry in os.scandir(parent) if entry.is_dir())
+            with contextlib.suppress(FileNotFoundError):  # another engine's, gone since the glob
+                yield from (entry.path for entry in os.scandir(parent) if entry.is_dir())
 
 
 def _namespaces() -> Iterator[str]:
