@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 ARGS ?=
 
-.PHONY: help setup lab test bench clean
+.PHONY: help setup lab test bench vm clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -22,6 +22,9 @@ test: setup ## Run every test that this machine can run, and list what it cannot
 
 bench: setup ## Time the engine against Docker, in the same run (root, Debian's docker.io)
 	@.venv/bin/python -m tests.bench $(ARGS)
+
+vm: setup ## Run the kernel-facing tests on cgroup v2, in a small virtual machine (Debian, qemu)
+	@.venv/bin/python -m tests.vm $(ARGS)
 
 clean: ## Remove .venv and everything that tools left in the clone; the engine's state stays
 	@rm -rf .venv artifacts dist .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
