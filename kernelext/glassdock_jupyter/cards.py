@@ -15,7 +15,8 @@ from collections.abc import Iterator
 
 from glassdock.errors import GlassdockError, InvalidParameter
 
-_RED, _BOLD, _PLAIN = "\x1b[31m", "\x1b[1m", "\x1b[0m"
+# Bold and not red: a front end gives the whole output a red ground, on which red cannot be read in a dark theme.
+_BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 
 
 def card(error: BaseException) -> None:
@@ -24,12 +25,12 @@ def card(error: BaseException) -> None:
 
 
 def lines(error: BaseException) -> list[str]:
-    """The card's lines: what happened in red, then what to try."""
+    """The card's lines: what happened, then what to try."""
     if isinstance(error, KeyboardInterrupt):
-        return [f"{_RED}Interrupted{_PLAIN}"]
+        return [f"{_BOLD}Interrupted{_PLAIN}"]
     message, remedy = str(error), getattr(error, "remedy", None)
     head, _, rest = message.partition("\n")
-    made = [f"{_RED}{_BOLD}{head[:1].upper()}{head[1:]}{_PLAIN}", *rest.splitlines()]
+    made = [f"{_BOLD}{head[:1].upper()}{head[1:]}{_PLAIN}", *rest.splitlines()]
     return [*made, *(f"  → {line}" for line in (remedy or "").splitlines())]
 
 

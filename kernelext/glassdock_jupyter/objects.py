@@ -22,6 +22,7 @@ from typing import Any
 
 from glassdock.client import containers, images, run, system
 from glassdock.client.session import Session
+from glassdock.errors import NotFound
 from glassdock_jupyter.cards import carded
 from glassdock_jupyter.output import Cell
 from glassdock_jupyter.pictures.layers import LayerExplorer
@@ -98,7 +99,10 @@ class Container(Shown):
         client = self._ran.spans if self._ran else ()
         kept = self._ran.engine_spans if self._ran else ()
         with carded():
-            spans = kept if self.removed and kept else containers.trace_of(self.session, str(self))
+            try:
+                spans = containers.trace_of(self.session, self.id)
+            except NotFound:
+                spans = kept
         return RunRecorder.of(self._called, client, spans)
 
     @property

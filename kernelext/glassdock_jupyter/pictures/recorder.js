@@ -122,7 +122,7 @@ function render({ model, el }) {
     const bars = steps.map((step, index) => {
       const label = `${step.name} by ${step.actor}, ${humanTime(step.duration)}`;
       const bar = element("button", { class: "gd-step", role: "option", tabindex: "-1", title: label, "aria-label": label });
-      bar.append(step.name);
+      bar.append(step.name.split(".").pop());
       bar.style.left = `${100 * at(step.start)}%`;
       bar.style.width = `${step.ahead ? 0 : 100 * (at(step.start + step.duration) - at(step.start))}%`;
       if (step.ahead) bar.classList.add("gd-ahead");
