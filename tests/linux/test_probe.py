@@ -84,7 +84,6 @@ def run(folder: Path, user: int = 0, before: str = "", after: str = "") -> dict[
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | {"TMPDIR": "/tmp"})
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["seconds"] < 2
     for axis in report["axes"]:
         assert axis["ok"] or (axis["cause"] and axis["remedy"]), axis
     assert list(folder.iterdir()) == []

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from glassdock.linux import prctl
 
-_PATIENCE = 3.0
+_PATIENCE = 5.0
 Work = Callable[[], str]
 
 
