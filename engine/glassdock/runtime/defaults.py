@@ -8,7 +8,7 @@ Source: https://github.com/moby/moby/tree/master/oci describes the same defaults
 
 from __future__ import annotations
 
-from glassdock.oci.runtime import DeviceRule, Mount, Namespace
+from glassdock.oci.runtime import DeviceRule, Mount, Namespace, Resources
 from glassdock.paths import Paths
 
 SHM_SIZE = 64 << 20
@@ -71,6 +71,11 @@ def device_rules() -> tuple[DeviceRule, ...]:
         *(DeviceRule(True, kind, major, minor, "rwm") for kind, major, minor in usual),
         DeviceRule(True, "c", 136, None, "rwm"),  # the terminals of devpts
     )
+
+
+def resources() -> Resources:
+    """The limits that a group in reserve has already: the device list alone."""
+    return Resources(devices=device_rules())
 
 
 def namespaces(*, network: bool = True) -> tuple[Namespace, ...]:

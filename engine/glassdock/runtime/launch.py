@@ -120,6 +120,7 @@ class Launcher:
 
     def __init__(self, paths: Paths, ready: int) -> None:
         self._parent = defaults.cgroup_parent(paths)
+        self._root = paths.root
         self._ready = ready
         self._starting = asyncio.Lock()
         self._socket: socket.socket | None = None
@@ -220,6 +221,7 @@ class Launcher:
                 self._process = await asyncio.create_subprocess_exec(
                     *arguments,
                     str(self._ready),
+                    str(self._root),
                     executable=program,
                     pass_fds=[theirs.fileno()],
                     start_new_session=True,

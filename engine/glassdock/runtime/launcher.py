@@ -1,6 +1,7 @@
 """The launcher: a small process without threads that forks shims, so that a start costs milliseconds.
 
-Interface: `python -m glassdock.runtime.launcher FD CGROUP_PARENT POOL`; FD is a SOCK_SEQPACKET socket to the daemon.
+Interface: `python -m glassdock.runtime.launcher FD CGROUP_PARENT POOL ROOT`; FD is a SOCK_SEQPACKET socket to the
+daemon, ROOT its state folder, which is there for those who read `ps`.
 
 Rules: it holds no state that matters: killed, it is started again, and containers and shims live on. It ends when the
 daemon's end of the socket closes. Its pages are shared by all shims, so it imports little and freezes the collector.
@@ -137,11 +138,14 @@ def _wait_for_order(orders: socket.socket, cgroup_path: str) -> NoReturn:
     child: Child | None = None
     try:
         with trace.recording("shim") as recording:
-            with trace.span("runtime.prepare", prepared=True):
+            with trace.span("runtime.prepare"):
                 group.create()
+                group.apply(defaults.resources())
                 child = Child.make(USUAL, group)
                 child.stock()
             child.spans = recording.spans
+            for span in child.spans:
+                span.attributes["prepared"] = True
         order, descriptors = messages.receive(orders)
         if isinstance(order, Order):
             orders.close()

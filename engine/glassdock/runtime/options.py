@@ -7,6 +7,7 @@ Source: https://github.com/opencontainers/runtime-spec/blob/main/config.md#linux
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from glassdock.errors import InvalidParameter
@@ -65,6 +66,7 @@ def propagation(word: str) -> tuple[MountFlag, bool]:
     return _PROPAGATION[bare], bare != word
 
 
+@functools.lru_cache(maxsize=256)
 def parse(options: tuple[str, ...]) -> Options:
     """Take the words apart; raises InvalidParameter for one that this engine cannot keep."""
     add = clear = below = MountAttr(0)

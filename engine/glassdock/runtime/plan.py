@@ -357,6 +357,7 @@ def _identity(linux: Linux, body: Process, user: str, groups: tuple[str, ...]) -
     return steps
 
 
+@functools.lru_cache(maxsize=256)
 def _of(names: tuple[str, ...], usable: frozenset[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name in usable)
 

@@ -28,8 +28,9 @@ import msgspec
 
 from glassdock import trace
 from glassdock.errors import GlassdockError
+from glassdock.oci.runtime import Resources
 from glassdock.paths import atomic_write
-from glassdock.runtime import cgroups, messages, terminal
+from glassdock.runtime import cgroups, defaults, messages, terminal
 from glassdock.runtime.child import Child, failure_of, hide
 from glassdock.runtime.jsonlog import JsonLog
 from glassdock.runtime.messages import (
@@ -145,12 +146,15 @@ class Shim:
         with trace.span("runtime.cgroup", path=task.cgroup):
             group = cgroups.open_cgroup(task.cgroup) if task.cgroup else None
             self._record(task.cgroup)
+            limits = task.resources or Resources()
             if self._child and self._child.cgroup:
                 self._child.cgroup.rename(task.cgroup)
                 group = self._child.cgroup
+                if limits.devices == defaults.resources().devices:
+                    limits = msgspec.structs.replace(limits, devices=())
             elif group:
                 group.create()
-            warnings = group.apply(task.resources) if group and task.resources else []
+            warnings = group.apply(limits) if group else []
         if self._child is None:
             self._child = Child.make(task.plan.namespaces, group)
         return self._child, warnings
