@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,8 @@ NOBODYS = 54321
 
 @pytest.fixture
 def folder(short_tmp: Path) -> Path:
-    """A folder that anybody may write, on a path that anybody may walk."""
-    short_tmp.chmod(0o755)
+    """A folder that anybody may write, in one that anybody may write: the state folder, beside temporary ones."""
+    short_tmp.chmod(0o777)
     made = short_tmp / "state"
     made.mkdir(mode=0o777)
     made.chmod(0o777)
@@ -66,27 +67,32 @@ def folder(short_tmp: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_trace() -> Iterator[None]:
-    """No interface, cgroup or temporary folder is left by a probe."""
+    """No interface or cgroup is left by a probe; those of other people's probes go by themselves."""
 
     def seen() -> set[str]:
         found = {f"interface {name}" for name in os.listdir("/sys/class/net") if name.startswith("gdprobe")}
-        found |= {f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob("*/glassdock-probe-*")}
-        return found | {f"folder {path}" for path in Path("/tmp").glob("glassdock-probe-*")}
+        return found | {f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob("*/glassdock-probe-*")}
 
     before = seen()
     yield
+    deadline = time.monotonic() + 3
+    while seen() - before and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert seen() <= before
 
 
 def run(folder: Path, user: int = 0, before: str = "", after: str = "") -> dict[str, dict[str, Any]]:
     script = AS.replace("{before}", before).replace("{after}", after)
     words = [sys.executable, "-W", "error", "-c", script, str(user), str(folder)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | {"TMPDIR": "/tmp"})
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=False, env=os.environ | {"TMPDIR": str(folder.parent)}
+    )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     for axis in report["axes"]:
         assert axis["ok"] or (axis["cause"] and axis["remedy"]), axis
     assert list(folder.iterdir()) == []
+    assert list(folder.parent.iterdir()) == [folder]
     return {axis["name"]: axis for axis in report["axes"]}
 
 
