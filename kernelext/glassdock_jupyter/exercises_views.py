@@ -30,7 +30,7 @@ _WORDS = {
         "`%exercise 名字` 看题目；`%exercise 名字 --check` 会去看引擎的真实状态，再告诉你看到了什么。",
     ),
     "begin": Text("A beginning to copy:", "可以从这里抄起："),
-    "set-up": Text("The set-up is running now. Have a look around.", "现场已经布置好了，去看看吧。"),
+    "set-up": Text("The set-up is ready. Have a look around.", "现场已经布置好了，去看看吧。"),
     "not here": Text("This machine cannot run it. It needs:", "这台机器做不了这道题，它需要："),
     "check": Text("When you think you are there:", "觉得做好了，就运行："),
     "stuck": Text("Stuck?", "卡住了？"),
