@@ -24,7 +24,7 @@ from glassdock.containers.files import without_places
 from glassdock.containers.manager import Manager as Containers
 from glassdock.containers.manager import Parts
 from glassdock.containers.model import Container
-from glassdock.containers.step import Runner
+from glassdock.containers.step import Runner, end_leftovers
 from glassdock.errors import NotFound
 from glassdock.events import Bus
 from glassdock.images.changes import Changes, changes
@@ -66,6 +66,7 @@ class Engine:
         can_run = os.geteuid() == 0
         warnings: list[str] = []
         paths.make()
+        await end_leftovers(paths)
         for left in paths.tmp.iterdir():
             _clear(left)
         async with contextlib.AsyncExitStack() as closing:

@@ -165,7 +165,7 @@ class Execution:
         )  # fmt: skip
 
     def _look(self, inputs: Inputs, state: State) -> Looked:
-        if self.request.options.no_cache and inputs.kind != "config":
+        if self.request.options.no_cache:
             return Looked(None, "the cache was turned off")
         return self.tools.cache.look(inputs, rebuilt_above=state.rebuilt)
 

@@ -1,6 +1,6 @@
 """One command in a snapshot, without a record: a build's RUN.
 
-Interface: `StepRequest`, `Runner.run(request)` → exit code.
+Interface: `StepRequest`, `Runner.run(request)` → exit code; `end_leftovers(paths)` at start.
 
 Rules: the same runtime, the same defaults, the same network as a container's; when it returns, only the snapshot's
 writable layer has changed.
@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import secrets
 import shutil
+import signal
 import socket
 import struct
 import tempfile
@@ -23,10 +24,11 @@ from glassdock import trace
 from glassdock.containers import files, spec
 from glassdock.containers.config import Config, HostConfig, NetworkingConfig
 from glassdock.containers.model import Container
-from glassdock.errors import NotSupported
+from glassdock.errors import NotFound, NotSupported
 from glassdock.network.manager import Manager as Networks
 from glassdock.paths import Paths
-from glassdock.runtime.launch import Attach, Launcher, LaunchRequest
+from glassdock.runtime import launch
+from glassdock.runtime.launch import Attach, Launcher, LaunchRequest, Process
 from glassdock.unionfs.mounts import Mount
 
 Output = Callable[[int, bytes], None]
@@ -96,6 +98,18 @@ class Runner:
                 await process.signal(9)
                 await process.wait()
                 raise
+
+
+async def end_leftovers(paths: Paths) -> None:
+    """At start, before anything is cleared: end the steps of a daemon that was killed; nobody waits for them."""
+    for folder in sorted(paths.tmp.glob("step-*")):
+        try:
+            found = await launch.reconnect(folder / "run")
+        except NotFound:
+            continue  # it had not been started
+        if isinstance(found, Process):
+            await found.signal(signal.SIGKILL)
+            await found.wait()
 
 
 async def _copy(stream: socket.socket, on_output: Output) -> None:

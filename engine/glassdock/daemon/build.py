@@ -5,7 +5,10 @@ Source: https://docs.docker.com/reference/api/engine/version/v1.47/#tag/Image/op
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 import tempfile
+from collections.abc import Coroutine
 from pathlib import Path
 
 import msgspec
@@ -16,19 +19,38 @@ from glassdock.daemon import answers
 from glassdock.daemon.answers import ENGINE, Lines
 from glassdock.errors import NotFound
 
+_LOOK = 0.2  # seconds between two looks for the client
+
 
 async def build(request: web.Request) -> web.StreamResponse:
     """POST /build."""
     engine = request.app[ENGINE]
     query = {**request.query, "t": request.query.getall("t", [])}
     options = BuildOptions.from_query(query, request.headers.get("X-Registry-Config", ""))
-    with tempfile.TemporaryDirectory(prefix="context-", dir=engine.paths.tmp) as folder:
-        context = Path(folder)
+    context = Path(tempfile.mkdtemp(prefix="context-", dir=engine.paths.tmp))
+    try:
         await engine.builder.receive(request.content.iter_chunked(1 << 20), context)
         async with Lines(request) as lines:
-            image = await engine.builder.build(context, options, lines)
+            image = await _while_connected(request, engine.builder.build(context, options, lines))
             engine.events.publish("image", "build", image, {"name": ", ".join(options.tags)})
+    finally:
+        await asyncio.to_thread(shutil.rmtree, context)
     return lines.response
+
+
+async def _while_connected(request: web.Request, build: Coroutine[None, None, str]) -> str:
+    """Carry out the build, and stop it when the client goes away: Ctrl-C ends a `docker build`."""
+    task = asyncio.create_task(build)
+    try:
+        while not task.done():
+            await asyncio.wait([task], timeout=_LOOK)
+            if request.transport is None:
+                raise ConnectionResetError("the client went away")
+        return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
 
 
 async def record(request: web.Request) -> web.StreamResponse:
