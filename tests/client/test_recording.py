@@ -46,3 +46,31 @@ def test_the_text_names_a_failed_step() -> None:
     (failed,) = [line for line in lines(merge((), samples.engine_spans())) if "!" in line]
     assert "runtime.pivot_root" in failed
     assert failed.endswith("! OSError: refused")
+
+
+def test_what_happened_long_after_the_run_is_another_story() -> None:
+    engine = samples.engine_spans()
+    later = [
+        span | {"id": span["id"] + 100, "parent": 0, "start": span["start"] + 60_000_000_000} for span in engine[:1]
+    ]
+    later[0]["name"] = "containers.signal"
+    for client in (samples.client_spans(), []):
+        assert "containers.signal" not in [step.name for step in merge(client, [*engine, *later])]
+
+
+def test_of_two_starts_the_last_is_told() -> None:
+    engine = samples.engine_spans()
+    again = [
+        span
+        | {"id": span["id"] + 100, "parent": span["parent"] and span["parent"] + 100, "start": span["start"] + 10**11}
+        for span in engine
+        if span["id"] >= 5
+    ]
+    names = [step.name for step in merge((), [*engine, *again])]
+    assert names.count("containers.start") == 1
+    assert "containers.create" not in names
+
+
+def test_what_was_made_ready_before_the_run_is_ahead() -> None:
+    (ahead,) = [step for step in merge(samples.client_spans(), samples.engine_spans()) if step.ahead]
+    assert (ahead.name, ahead.start) == ("shim.setup", 0)

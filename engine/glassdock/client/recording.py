@@ -18,6 +18,7 @@ from typing import Any
 
 from glassdock.trace import Span
 
+_PAUSE = 1_000_000_000
 _MANAGERS = ("images", "registry", "network", "unionfs", "volumes", "build")
 
 
@@ -53,11 +54,10 @@ def merge(client: Sequence[Span], engine: Sequence[Mapping[str, Any]]) -> tuple[
     ours = [_Node(_facts(span)) for span in client]
     theirs = [_Node(dict(span)) for span in engine]
     roots = _tie(ours)
-    for node in _tie(theirs):
+    for node in _of_the_run(_tie(theirs), roots):
         home = _home(node, ours)
         (home.children if home else roots).append(node)
-    nodes = [*ours, *theirs]
-    if not nodes:
+    if not roots:
         return ()
     first = min(root.start for root in roots)
     return tuple(step for root in sorted(roots, key=lambda n: n.start) for step in root.walk(0, first))
@@ -111,6 +111,19 @@ def _tie(nodes: Sequence[_Node]) -> list[_Node]:
         parent = by_id.get(node.facts["parent"])
         (parent.children if parent else roots).append(node)
     return roots
+
+
+def _of_the_run(theirs: Sequence[_Node], ours: Sequence[_Node]) -> list[_Node]:
+    """The engine's roots that belong to the run: a stop or another start, minutes later, is another story."""
+    ordered = sorted(theirs, key=lambda node: node.start)
+    if ours:
+        end = max(node.end for node in ours)
+        return [node for node in ordered if node.start <= end]
+    starts = [place for place, node in enumerate(ordered) if node.facts["name"] == "containers.start"]
+    last = first = starts[-1] if starts else len(ordered) - 1
+    while first > 0 and ordered[first].start - ordered[first - 1].end < _PAUSE:
+        first -= 1
+    return ordered[max(first, 0) : last + 1]
 
 
 def _home(node: _Node, ours: Sequence[_Node]) -> _Node | None:
