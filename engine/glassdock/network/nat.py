@@ -3,6 +3,7 @@
 Interface:
 - `rules(bridge, subnet)`: the nftables rules as values, each with the line that `nft list ruleset` shows.
 - `up(bridge, subnet)`: forwarding and rules; returns what of it this machine does not do, "" where all is done.
+- `blockers()`: other people's chains that drop what they do not know.
 - `down(bridge)`: the rules go with their table.
 
 Rules: one table a bridge, made in one transaction, over netlink: neither nft nor iptables is needed. Masquerading is
@@ -31,7 +32,7 @@ _FORWARD = "/proc/sys/net/ipv4/ip_forward"
 _NETFILTER = 12  # NETLINK_NETFILTER
 _SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 _BEGIN, _END = 0x10, 0x11  # NFNL_MSG_BATCH_BEGIN and _END
-_NEWTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE = 0, 2, 3, 6
+_NEWTABLE, _DELTABLE, _NEWCHAIN, _GETCHAIN, _NEWRULE = 0, 2, 3, 4, 6
 _ACK, _CREATE, _APPEND = 0x4, 0x400, 0x800
 _FORWARD_HOOK, _POSTROUTING_HOOK = 2, 4
 _FILTER, _SRCNAT = 0, 100  # priorities
@@ -89,9 +90,24 @@ def up(bridge: str, subnet: IPv4Network) -> str:
                 *(_rule(bridge, rule) for rule in rules(bridge, subnet)),
             ]
         )
+        if found := blockers():
+            # A drop in any table is final: ours cannot accept for others.
+            problems.append(f"traffic to other machines may be dropped by the firewall ({', '.join(found)})")
     except OSError as error:
         problems.append(f"no masquerading, the kernel's nftables answers {error.strerror}")
     return "; ".join(problems)
+
+
+def blockers() -> list[str]:
+    """The chains on the way between networks whose policy is to drop, as "table filter chain FORWARD"."""
+    with Socket(_NETFILTER) as door:
+        chains = door.dump(_messages().chain, _SUBSYSTEM << 8 | _GETCHAIN)
+    found = []
+    for chain in chains:
+        hook, policy = chain.get_attr("NFTA_CHAIN_HOOK"), chain.get_attr("NFTA_CHAIN_POLICY")
+        if hook and hook.get_attr("NFTA_HOOK_HOOKNUM") == _FORWARD_HOOK and policy == _DROP:
+            found.append(f"table {chain.get_attr('NFTA_CHAIN_TABLE')} chain {chain.get_attr('NFTA_CHAIN_NAME')}")
+    return found
 
 
 def down(bridge: str) -> None:

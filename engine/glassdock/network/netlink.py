@@ -172,7 +172,7 @@ class Socket:
     def links(self) -> list[Link]:
         """Every interface of the namespace."""
         found = []
-        for message in self._dump(messages().link, RTM_GETLINK):
+        for message in self.dump(messages().link, RTM_GETLINK):
             info = message.get_attr("IFLA_LINKINFO")
             found.append(
                 Link(
@@ -191,7 +191,7 @@ class Socket:
         """Every IPv4 address with the number of its interface."""
         return [
             (message["index"], IPv4Interface(f"{message.get_attr('IFA_LOCAL')}/{message['prefixlen']}"))
-            for message in self._dump(messages().address, RTM_GETADDR, family=socket.AF_INET)
+            for message in self.dump(messages().address, RTM_GETADDR, family=socket.AF_INET)
             if message["family"] == socket.AF_INET
         ]
 
@@ -202,11 +202,12 @@ class Socket:
                 IPv4Network(f"{message.get_attr('RTA_DST') or '0.0.0.0'}/{message['dst_len']}"),
                 message.get_attr("RTA_OIF") or 0,
             )
-            for message in self._dump(messages().route, RTM_GETROUTE, family=socket.AF_INET)
+            for message in self.dump(messages().route, RTM_GETROUTE, family=socket.AF_INET)
             if message["family"] == socket.AF_INET and message["table"] == 254
         ]
 
-    def _dump(self, kind: Any, number: int, **fields: Any) -> list[Any]:
+    def dump(self, kind: Any, number: int, **fields: Any) -> list[Any]:
+        """Everything of a kind, as pyroute2's messages."""
         data = encode(kind, number, fields, (), _DUMP)
         self._sequence += 1
         self._socket.send(data[:8] + struct.pack("=I", self._sequence) + data[12:])
