@@ -89,6 +89,7 @@ class Engine:
             if can_run:
                 await networks.start([record.id for record in records if record.state.running])
                 closing.push_async_callback(networks.stop)
+                warnings += networks.warnings()
             closing.push_async_callback(containers.close)
             images.repair()
             snapshots.repair({record.id for record in records}, images.live_chains())

@@ -2,7 +2,7 @@
 
 Interface:
 - `start(live)` makes or repairs the default networks, `stop()` leaves nothing but what running containers use.
-- `networks()`, `get(name)`, `endpoint(container)`: looking.
+- `networks()`, `get(name)`, `endpoint(container)`, `warnings()`: looking.
 - `attach(container, network=..., ports=...)` before a start, `detach(endpoint)` after the end.
 
 Rules: the path of a start takes a place that was made ahead of it, and costs one batch of netlink messages; making
@@ -123,6 +123,11 @@ class Manager:
     def get(self, name_or_id: str) -> Network:
         """The network of that name, id or unambiguous beginning of an id; raises NotFound."""
         return self._with_containers(self._known.find(name_or_id))
+
+    def warnings(self) -> list[str]:
+        """What does not work, one sentence each: for `docker info`."""
+        statuses = [f"network {network.name}: {network.status}" for network in self._known.all() if network.status]
+        return statuses + self.problems
 
     def endpoint(self, container_id: str) -> Endpoint | None:
         """Where the container is plugged in."""
