@@ -57,6 +57,7 @@ class Manager:
         self._graves: dict[str, list[int]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._filling: asyncio.Task[None] | None = None
         # One thread for what somebody waits for, two for what nobody does: making and destroying.
         self._path = ThreadPoolExecutor(1, "network")
         self._yard = ThreadPoolExecutor(2, "network-yard")
@@ -232,7 +233,8 @@ class Manager:
 
     def _begin_refill(self) -> None:
         self._timer = None
-        self._spawn(self._refill())
+        if self._filling is None or self._filling.done():
+            self._filling = self._spawn(self._refill())
 
     async def _refill(self) -> None:
         for bridged in list(self._bridged.values()):
@@ -266,10 +268,11 @@ class Manager:
         if text not in self.problems:
             self.problems.append(text)
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
     @staticmethod
     async def _in(executor: ThreadPoolExecutor, work: Callable[..., T], *arguments: object) -> T:
