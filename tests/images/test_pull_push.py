@@ -6,8 +6,10 @@ import asyncio
 import gzip
 import json
 import os
+import socket
 import subprocess
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -342,6 +344,54 @@ async def test_a_layer_changed_on_disk_is_not_pushed(store: Store, maker: Maker,
     (store.snapshotter.layer_path(str(image.chain_id)) / "layer1/file0").write_text("tampered")
     with pytest.raises(Corrupt, match="not what it was when it was built"):
         await push(store, registry.client, registry.name("app"), progress=quiet)
+
+
+async def test_an_image_without_layers(store: Store, elsewhere: Store, maker: Maker, registry: Registry) -> None:
+    built = maker.of([], [str(registry.name("empty"))])
+    await push(store, registry.client, registry.name("empty"), progress=quiet)
+    pulled = await pull(elsewhere, registry.client, registry.name("empty"), progress=quiet)
+    assert (pulled.id, pulled.chain_id, pulled.size) == (built.id, None, 0)
+    assert os.listdir(elsewhere.snapshotter.prepare("container", pulled.chain_id).lowers[0]) == []
+
+
+@pytest.mark.needs("docker-registry")
+async def test_debian_s_registry_takes_and_brings_images(
+    store: Store, elsewhere: Store, maker: Maker, registry: Registry, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    settings: dict[str, Any] = {"version": "0.1", "http": {"addr": f"127.0.0.1:{port}"}, "log": {"level": "error"}}
+    settings["storage"] = {"filesystem": {"rootdirectory": str(tmp_path / "debian")}}
+    (tmp_path / "registry.yml").write_text(json.dumps(settings))
+    process = await asyncio.create_subprocess_exec(
+        "docker-registry", "serve", tmp_path / "registry.yml", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        await _listens(port)
+        one, two = (Reference.parse(f"localhost:{port}/{name}") for name in ("me/one", "me/two"))
+        built = maker.on(maker.image(str(one)), str(two), files={"new": b"x"})
+        await push(store, registry.client, one, progress=quiet)
+        lines = Lines()
+        sent = await push(store, registry.client, two, progress=lines)
+        assert (lines.of("Mounted from me/one"), lines.of("Pushed")) == (2, 1)
+        pulled = await pull(elsewhere, registry.client, two, progress=quiet)
+        assert (pulled.id, pulled.manifest_digest) == (built.id, sent)
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def _listens(port: int) -> None:
+    for _ in range(200):
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.05)
+        else:
+            writer.close()
+            await writer.wait_closed()
+            return
+    raise AssertionError("the registry does not listen")
 
 
 @pytest.mark.needs("skopeo")

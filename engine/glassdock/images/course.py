@@ -51,6 +51,8 @@ _VERSION = "1"  # counts changes of the recipes that the files do not show
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FOLDERS = ("/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin")
 _LEVEL = 1
+# Nothing passes itself off as Docker's image of that name.
+_LABELS = {"glassdock.origin": "assembled from the files of this machine"}
 
 _USERS = """root:x:0:0:root:/root:/bin/sh
 daemon:x:1:1:daemon:/usr/sbin:/bin/false
@@ -129,7 +131,7 @@ def busybox() -> Recipe:
     found = shutil.which("busybox", path=os.pathsep.join(_FOLDERS)) or shutil.which("busybox")
     version = _from_busybox(files, Path(found)) if found else _from_machine(files)
     files.symlink("usr/bin/env", "../../bin/env")
-    config = ContainerConfig(env=(_PATH,), cmd=("sh",))
+    config = ContainerConfig(env=(_PATH,), cmd=("sh",), labels=_LABELS)
     return Recipe("busybox", ("latest", version), ((f"COPY busybox {version} /bin", files),), config)
 
 
@@ -194,7 +196,7 @@ def python(base: Recipe) -> Recipe:
     tags = ("latest", f"{major}", f"{major}.{minor}", f"{major}.{minor}.{micro}")
     environment = (_PATH, "LANG=C.UTF-8", f"PYTHON_VERSION={major}.{minor}.{micro}")
     layer = (f"COPY python {major}.{minor}.{micro} /usr/local", files)
-    config = ContainerConfig(env=environment, cmd=("python3",))
+    config = ContainerConfig(env=environment, cmd=("python3",), labels=_LABELS)
     return Recipe("python", tags, (*base.layers, layer), config, compiling)
 
 
