@@ -10,7 +10,7 @@ from glassdock.errors import NotFound
 from glassdock.images.changes import Changes, changes
 from glassdock.images.model import Image, LayerRecord, chain_ids
 from glassdock.images.store import Store
-from tests.images.support import Maker, Member, archive, member
+from tests.images.support import Maker, Member, archive, hard_link, member
 
 pytestmark = pytest.mark.needs_root
 
@@ -93,6 +93,12 @@ def test_a_running_container_by_its_key(store: Store, maker: Maker) -> None:
     (store.snapshotter.upper("container") / "new").write_text("xyz")
     os.mknod(store.snapshotter.upper("container") / "opt", 0o20000, 0)
     assert changes(store.snapshotter, "container") == Changes((("/new", 3),), (), (("/opt", 6),))
+
+
+def test_two_names_for_one_file_are_counted_once(store: Store, maker: Maker) -> None:
+    image = stack(maker, (member("b", "12345"), hard_link("a", "b")))
+    assert of(store, image).added == (("/a", 5), ("/b", 0))
+    assert image.size == 5
 
 
 def test_nobody_has_no_changes(store: Store) -> None:

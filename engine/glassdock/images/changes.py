@@ -6,7 +6,8 @@ Interface:
 
 Rules: paths are absolute, as a container sees them, undecodable bytes replaced. A directory that is only on the way to
 a change is none itself, unless its owner, mode or time differ from the one below. What a whiteout or an opaque
-directory hides is deleted: a folder as one row with the size of all that was in it.
+directory hides is deleted: a folder as one row with the size of all that was in it. Of several names for one file the
+first has its size, so that the sum is the layer's.
 
 Source: moby, `pkg/archive/changes.go` (the answer of `docker diff`)
 """
@@ -41,6 +42,7 @@ class _Found:
     added: list[Row]
     changed: list[Row]
     deleted: list[Row]
+    seen: set[int]
 
 
 def changes(snapshotter: Snapshotter, name: str) -> Changes:
@@ -50,7 +52,7 @@ def changes(snapshotter: Snapshotter, name: str) -> Changes:
     else:
         own, parent = snapshotter.upper(name), snapshotter.base(name)
     below = [os.fsencode(snapshotter.layer_path(chain)) for chain in snapshotter.chain(parent)] if parent else []
-    found = _Found([], [], [])
+    found = _Found([], [], [], set())
     with trace.span("images.changes", of=name):
         try:
             _compare(os.fsencode(own), below, found)
@@ -84,7 +86,9 @@ def _compare(own: bytes, below: list[bytes], found: _Found) -> None:
 
 
 def _row(status: os.stat_result, lower: os.stat_result | None, at: bytes, found: _Found) -> None:
-    size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+    size = status.st_size if stat.S_ISREG(status.st_mode) and status.st_ino not in found.seen else 0
+    if status.st_nlink > 1:
+        found.seen.add(status.st_ino)
     if lower is None:
         found.added.append((_text(at), size))
     elif not stat.S_ISDIR(status.st_mode) or _differ(status, lower):

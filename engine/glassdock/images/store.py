@@ -62,6 +62,8 @@ class Store:
         self._exclusive: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._keepers: list[Callable[[], Iterable[str]]] = []
         self._documents: dict[str, tuple[ImageConfig, Manifest]] = {}
+        self._images: dict[str, Image] = {}
+        self._saved = b""
         self._state = self._load()
 
     # Looking up
@@ -103,6 +105,11 @@ class Store:
         return self._state.tags.get(str(reference))
 
     def _image(self, key: str) -> Image:
+        if key not in self._images:
+            self._images[key] = self._make(key)
+        return self._images[key]
+
+    def _make(self, key: str) -> Image:
         record = self._state.images[key]
         config, manifest = self._read(key, record)
         tags = sorted(Reference.parse(name).familiar() for name, owner in self._state.tags.items() if owner == key)
@@ -352,8 +359,14 @@ class Store:
             ) from error
 
     def _save(self) -> None:
+        """Write the list, if it is another one; what was looked up before is looked up again."""
+        self._images.clear()
+        data = msgspec.json.encode(self._state)
+        if data == self._saved:
+            return
         try:
-            atomic_write(self._file, msgspec.json.encode(self._state), mode=0o644)
+            atomic_write(self._file, data, mode=0o644)
+            self._saved = data
         except OSError as error:
             self._state = self._load()
             raise from_oserror(error, "writing the list of images") from error
