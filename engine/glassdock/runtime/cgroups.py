@@ -15,60 +15,22 @@ Sources: cgroups(7), https://docs.kernel.org/admin-guide/cgroup-v2.html, .../cgr
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import os
 import re
-import time
-from dataclasses import dataclass
 from typing import Protocol
 
-import msgspec
-
-from glassdock.errors import InvalidParameter, NotSupported, StartFailed
+from glassdock.errors import InvalidParameter, NotSupported
 from glassdock.oci.runtime import Resources
-from glassdock.runtime.stage import reason
+from glassdock.runtime.cgroup_files import Layout, Stats
+from glassdock.runtime.cgroups_v1 import CgroupV1
+from glassdock.runtime.cgroups_v2 import CgroupV2
+
+__all__ = ["Cgroup", "Layout", "Stats", "check", "check_path", "clear", "layout", "open_cgroup", "parse_mountinfo"]
+__all__ += ["remove_empty", "version"]
 
 _LIST = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 _SMALLEST_MEMORY = 6 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Where the hierarchies are. `v1` maps a folder's name (`memory`, `cpu,cpuacct`) to (folder, controllers)."""
-
-    v1: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
-    unified: str = ""
-
-    @property
-    def version(self) -> str:
-        """`v1`, `v2`, `hybrid` (v1, and a v2 beside it without controllers of interest) or `none`."""
-        if self.v1:
-            return "hybrid" if self.unified else "v1"
-        return "v2" if self.unified else "none"
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The hierarchies as a container sees them in /sys/fs/cgroup; one without a name is that folder itself."""
-        return tuple(name for name, _, _ in self.v1) or (("",) if self.unified else ())
-
-
-class Stats(msgspec.Struct, frozen=True):
-    """What a group uses now: bytes, nanoseconds, counts. A limit of -1 is none."""
-
-    memory: int = 0
-    memory_peak: int = 0
-    memory_limit: int = -1
-    memory_details: dict[str, int] = {}
-    cpu_total: int = 0
-    cpu_user: int = 0
-    cpu_system: int = 0
-    cpu_periods: int = 0
-    cpu_throttled_periods: int = 0
-    cpu_throttled_time: int = 0
-    pids: int = 0
-    pids_limit: int = -1
-    io: tuple[tuple[int, int, str, int], ...] = ()
 
 
 class Cgroup(Protocol):
@@ -128,10 +90,6 @@ def version() -> str:
 
 def open_cgroup(path: str, found: Layout | None = None) -> Cgroup:
     """The group at `path`, which need not exist. Raises InvalidParameter, or NotSupported where nothing is mounted."""
-    # Imported here: each version's file needs this one.
-    from glassdock.runtime.cgroups_v1 import CgroupV1
-    from glassdock.runtime.cgroups_v2 import CgroupV2
-
     checked = check_path(path)
     found = found or layout()
     if found.version == "none":
@@ -215,71 +173,3 @@ def _check_memory(resources: Resources) -> None:
         raise InvalidParameter("Minimum memory limit can not be less than memory reservation limit, see usage")
     if memory.swappiness is not None and not -1 <= memory.swappiness <= 100:
         raise InvalidParameter(f"Invalid value: {memory.swappiness}, valid memory swappiness range is 0-100")
-
-
-def write(folder: str, name: str, value: str | int) -> None:
-    """Write one value into a control file; raises OSError."""
-    file = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(file, str(value).encode())
-    finally:
-        os.close(file)
-
-
-def set_limit(folder: str, name: str, value: str | int, warnings: list[str]) -> None:
-    """Write a limit; a file that this kernel lacks becomes a warning, a refusal raises StartFailed."""
-    try:
-        write(folder, name, value)
-    except FileNotFoundError:
-        warnings.append(f"this kernel has no {name}; the limit was discarded")
-    except OSError as error:
-        raise StartFailed(f"failed to write {value!r} to {name}: {reason(error)}", errno=error.errno or 0) from error
-
-
-def read(folder: str, name: str) -> str:
-    """The text of a control file, "" where this kernel lacks it."""
-    try:
-        with open(f"{folder}/{name}", encoding="ascii") as file:
-            return file.read().strip()
-    except (FileNotFoundError, OSError):
-        return ""
-
-
-def read_number(folder: str, name: str, default: int = 0) -> int:
-    """The number in a control file; `max` and what is absent are the default."""
-    text = read(folder, name)
-    return int(text) if text.lstrip("-").isdigit() else default
-
-
-def read_table(folder: str, name: str) -> dict[str, int]:
-    """A file of `key value` lines."""
-    rows = (line.split() for line in read(folder, name).splitlines())
-    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
-
-
-def remove_tree(folder: str, deadline: float) -> None:
-    """rmdir the group's folder and those inside, deepest first; waits for the kernel to let go of dead members."""
-    try:
-        inner = [entry.path for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
-    except FileNotFoundError:
-        return
-    for path in inner:
-        remove_tree(path, deadline)
-    while True:
-        try:
-            os.rmdir(folder)
-            return
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            if error.errno != errno.EBUSY or time.monotonic() > deadline:
-                raise
-        time.sleep(0.002)
-
-
-def members(folder: str) -> list[int]:
-    """The processes in the group and in those inside it."""
-    found: list[int] = []
-    for path, _, _ in os.walk(folder):
-        found += [int(line) for line in read(path, "cgroup.procs").split()]
-    return found

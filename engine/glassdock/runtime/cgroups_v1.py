@@ -17,8 +17,8 @@ import time
 
 from glassdock.errors import NotSupported
 from glassdock.oci.runtime import CPU, BlockIO, Memory, Resources
-from glassdock.runtime import cgroups
-from glassdock.runtime.cgroups import Layout, Stats, set_limit
+from glassdock.runtime import cgroup_files as files
+from glassdock.runtime.cgroup_files import Layout, Stats, set_limit
 
 _PATIENCE = 5.0
 
@@ -70,7 +70,7 @@ class CgroupV1:
     def join(self, pid: int) -> None:
         """Put the process into the group, in every hierarchy; 0 is the caller."""
         for _, top, _ in self._hierarchies:
-            cgroups.write(top + self.path, "cgroup.procs", pid)
+            files.write(top + self.path, "cgroup.procs", pid)
 
     def descriptor(self) -> int:
         """-1: a clone cannot begin in a group of version 1."""
@@ -88,33 +88,33 @@ class CgroupV1:
 
     def pids(self) -> list[int]:
         """Its processes, in the machine's numbers."""
-        return cgroups.members(self._any())
+        return files.members(self._any())
 
     def stats(self) -> Stats:
         """What it uses now."""
         memory, cpu, pids = self._folder("memory"), self._folder("cpuacct"), self._folder("pids")
         ticks = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-        times, throttled = cgroups.read_table(cpu, "cpuacct.stat"), cgroups.read_table(self._folder("cpu"), "cpu.stat")
-        limit = cgroups.read_number(memory, "memory.limit_in_bytes", -1)
+        times, throttled = files.read_table(cpu, "cpuacct.stat"), files.read_table(self._folder("cpu"), "cpu.stat")
+        limit = files.read_number(memory, "memory.limit_in_bytes", -1)
         return Stats(
-            memory=cgroups.read_number(memory, "memory.usage_in_bytes"),
-            memory_peak=cgroups.read_number(memory, "memory.max_usage_in_bytes"),
+            memory=files.read_number(memory, "memory.usage_in_bytes"),
+            memory_peak=files.read_number(memory, "memory.max_usage_in_bytes"),
             memory_limit=limit if limit < 1 << 62 else -1,
-            memory_details=cgroups.read_table(memory, "memory.stat"),
-            cpu_total=cgroups.read_number(cpu, "cpuacct.usage"),
+            memory_details=files.read_table(memory, "memory.stat"),
+            cpu_total=files.read_number(cpu, "cpuacct.usage"),
             cpu_user=times.get("user", 0) * ticks,
             cpu_system=times.get("system", 0) * ticks,
             cpu_periods=throttled.get("nr_periods", 0),
             cpu_throttled_periods=throttled.get("nr_throttled", 0),
             cpu_throttled_time=throttled.get("throttled_time", 0),
-            pids=cgroups.read_number(pids, "pids.current"),
-            pids_limit=cgroups.read_number(pids, "pids.max", -1),
+            pids=files.read_number(pids, "pids.current"),
+            pids_limit=files.read_number(pids, "pids.max", -1),
             io=self._io(),
         )
 
     def oom_kills(self) -> int:
         """How often the kernel killed a member because memory was short."""
-        return cgroups.read_table(self._folder("memory"), "memory.oom_control").get("oom_kill", 0)
+        return files.read_table(self._folder("memory"), "memory.oom_control").get("oom_kill", 0)
 
     def freeze(self, frozen: bool) -> None:
         """Stop or continue all members; returns when it is so. Raises NotSupported, TimeoutError."""
@@ -123,8 +123,8 @@ class CgroupV1:
             raise NotSupported("this kernel has no freezer", "Mount the freezer hierarchy of cgroup v1.")
         wanted = "FROZEN" if frozen else "THAWED"
         deadline = time.monotonic() + _PATIENCE
-        while cgroups.read(folder, "freezer.state") != wanted:
-            cgroups.write(folder, "freezer.state", wanted)
+        while files.read(folder, "freezer.state") != wanted:
+            files.write(folder, "freezer.state", wanted)
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.path} does not become {wanted.lower()}")
             time.sleep(0.001)
@@ -135,15 +135,15 @@ class CgroupV1:
             return
         folder = self._folder("pids")
         if folder and os.path.isdir(folder):
-            cgroups.write(folder, "pids.max", 0)
+            files.write(folder, "pids.max", 0)
         deadline = time.monotonic() + _PATIENCE
         while found := self.pids():
             for pid in found:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             freezer = self._folder("freezer")
-            if freezer and cgroups.read(freezer, "freezer.state") not in ("THAWED", ""):
-                cgroups.write(freezer, "freezer.state", "THAWED")
+            if freezer and files.read(freezer, "freezer.state") not in ("THAWED", ""):
+                files.write(freezer, "freezer.state", "THAWED")
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{len(found)} processes in {self.path} do not die")
             time.sleep(0.001)
@@ -153,7 +153,7 @@ class CgroupV1:
         self.kill()
         deadline = time.monotonic() + _PATIENCE
         for _, top, _ in self._hierarchies:
-            cgroups.remove_tree(top + self.path, deadline)
+            files.remove_tree(top + self.path, deadline)
 
     def _folder(self, controller: str) -> str:
         top = self._tops.get(controller)
@@ -174,13 +174,13 @@ class CgroupV1:
         for part in self.path.strip("/").split("/"):
             above, walked = walked, f"{walked}/{part}"
             for name in ("cpuset.cpus", "cpuset.mems"):
-                if not cgroups.read(walked, name):
-                    cgroups.write(walked, name, cgroups.read(above, name))
+                if not files.read(walked, name):
+                    files.write(walked, name, files.read(above, name))
 
     def _memory(self, memory: Memory, warnings: list[str]) -> None:
         pair = [("memory.limit_in_bytes", memory.limit), ("memory.memsw.limit_in_bytes", memory.swap)]
         # Memory with swap may never be below memory alone: raise the upper one first, lower the lower one first.
-        current = cgroups.read_number(self._folder("memory"), "memory.memsw.limit_in_bytes", -1)
+        current = files.read_number(self._folder("memory"), "memory.memsw.limit_in_bytes", -1)
         if memory.limit is not None and 0 <= current < memory.limit:
             pair.reverse()
         for name, value in pair:
@@ -230,7 +230,7 @@ class CgroupV1:
 
     def _io(self) -> tuple[tuple[int, int, str, int], ...]:
         found = []
-        for line in cgroups.read(self._folder("blkio"), "blkio.throttle.io_service_bytes").splitlines():
+        for line in files.read(self._folder("blkio"), "blkio.throttle.io_service_bytes").splitlines():
             words = line.split()
             if len(words) == 3 and words[1] in ("Read", "Write"):
                 major, _, minor = words[0].partition(":")

@@ -18,8 +18,8 @@ import time
 from glassdock.errors import StartFailed
 from glassdock.linux import bpf
 from glassdock.oci.runtime import CPU, BlockIO, DeviceRule, Memory, Resources
-from glassdock.runtime import cgroups
-from glassdock.runtime.cgroups import Layout, Stats, set_limit
+from glassdock.runtime import cgroup_files as files
+from glassdock.runtime.cgroup_files import Layout, Stats, set_limit
 from glassdock.runtime.stage import reason
 
 _WANTED = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb")
@@ -72,7 +72,7 @@ class CgroupV2:
 
     def join(self, pid: int) -> None:
         """Put the process into the group; 0 is the caller."""
-        cgroups.write(self.folder, "cgroup.procs", pid)
+        files.write(self.folder, "cgroup.procs", pid)
 
     def descriptor(self) -> int:
         """A descriptor for CLONE_INTO_CGROUP, which begins there and waits for nothing; the caller closes it."""
@@ -88,36 +88,36 @@ class CgroupV2:
 
     def pids(self) -> list[int]:
         """Its processes, in the machine's numbers."""
-        return cgroups.members(self.folder)
+        return files.members(self.folder)
 
     def stats(self) -> Stats:
         """What it uses now."""
-        folder, cpu = self.folder, cgroups.read_table(self.folder, "cpu.stat")
+        folder, cpu = self.folder, files.read_table(self.folder, "cpu.stat")
         return Stats(
-            memory=cgroups.read_number(folder, "memory.current"),
-            memory_peak=cgroups.read_number(folder, "memory.peak"),
-            memory_limit=cgroups.read_number(folder, "memory.max", -1),
-            memory_details=cgroups.read_table(folder, "memory.stat"),
+            memory=files.read_number(folder, "memory.current"),
+            memory_peak=files.read_number(folder, "memory.peak"),
+            memory_limit=files.read_number(folder, "memory.max", -1),
+            memory_details=files.read_table(folder, "memory.stat"),
             cpu_total=cpu.get("usage_usec", 0) * 1000,
             cpu_user=cpu.get("user_usec", 0) * 1000,
             cpu_system=cpu.get("system_usec", 0) * 1000,
             cpu_periods=cpu.get("nr_periods", 0),
             cpu_throttled_periods=cpu.get("nr_throttled", 0),
             cpu_throttled_time=cpu.get("throttled_usec", 0) * 1000,
-            pids=cgroups.read_number(folder, "pids.current"),
-            pids_limit=cgroups.read_number(folder, "pids.max", -1),
-            io=_io(cgroups.read(folder, "io.stat")),
+            pids=files.read_number(folder, "pids.current"),
+            pids_limit=files.read_number(folder, "pids.max", -1),
+            io=_io(files.read(folder, "io.stat")),
         )
 
     def oom_kills(self) -> int:
         """How often the kernel killed a member because memory was short."""
-        return cgroups.read_table(self.folder, "memory.events").get("oom_kill", 0)
+        return files.read_table(self.folder, "memory.events").get("oom_kill", 0)
 
     def freeze(self, frozen: bool) -> None:
         """Stop or continue all members; returns when it is so. Raises TimeoutError."""
-        cgroups.write(self.folder, "cgroup.freeze", int(frozen))
+        files.write(self.folder, "cgroup.freeze", int(frozen))
         deadline = time.monotonic() + _PATIENCE
-        while cgroups.read_table(self.folder, "cgroup.events").get("frozen") != int(frozen):
+        while files.read_table(self.folder, "cgroup.events").get("frozen") != int(frozen):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.path} does not become {'frozen' if frozen else 'thawed'}")
             time.sleep(0.001)
@@ -128,9 +128,9 @@ class CgroupV2:
             return
         at_once = os.path.exists(f"{self.folder}/cgroup.kill")
         if at_once:
-            cgroups.write(self.folder, "cgroup.kill", 1)
+            files.write(self.folder, "cgroup.kill", 1)
         elif os.path.exists(f"{self.folder}/pids.max"):
-            cgroups.write(self.folder, "pids.max", 0)
+            files.write(self.folder, "pids.max", 0)
         deadline = time.monotonic() + _PATIENCE
         while found := self.pids():
             for pid in () if at_once else found:
@@ -143,17 +143,17 @@ class CgroupV2:
     def remove(self) -> None:
         """Kill what is inside and remove the folder."""
         self.kill()
-        cgroups.remove_tree(self.folder, time.monotonic() + _PATIENCE)
+        files.remove_tree(self.folder, time.monotonic() + _PATIENCE)
 
     def _enable(self, folder: str) -> None:
         """Hand down what is there. One write a controller: one that is refused must not take the others with it."""
-        offered = cgroups.read(folder, "cgroup.controllers").split()
-        enabled = cgroups.read(folder, "cgroup.subtree_control").split()
+        offered = files.read(folder, "cgroup.controllers").split()
+        enabled = files.read(folder, "cgroup.subtree_control").split()
         for name in _WANTED:
             if name in offered and name not in enabled:
                 # Refused inside a container whose own processes are in this group: the limit's file will be missing.
                 with contextlib.suppress(OSError):
-                    cgroups.write(folder, "cgroup.subtree_control", f"+{name}")
+                    files.write(folder, "cgroup.subtree_control", f"+{name}")
 
     def _devices(self, rules: tuple[DeviceRule, ...], warnings: list[str]) -> None:
         folder = self.descriptor()

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import errno
 import functools
-import importlib.resources
-import json
 import os
 import platform
 from collections.abc import Iterable
 from typing import Any
+
+import msgspec
 
 from glassdock.errors import InvalidParameter, NotSupported
 from glassdock.linux.seccomp import FilterFlag, set_mode_filter
@@ -114,8 +114,9 @@ def flags(profile: Seccomp) -> FilterFlag:
 
 @functools.cache
 def _data() -> dict[str, Any]:
-    text = importlib.resources.files(__package__).joinpath("seccomp_default.json").read_text("utf-8")
-    found: dict[str, Any] = json.loads(text)
+    # Beside this file: reading it so keeps importlib.resources and what it needs out of the launcher.
+    with open(os.path.join(os.path.dirname(__file__), "seccomp_default.json"), "rb") as file:
+        found: dict[str, Any] = msgspec.json.decode(file.read())
     return found
 
 
