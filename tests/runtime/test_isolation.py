@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from glassdock.errors import StartFailed
+from glassdock.errors import CommandNotFound, StartFailed
 from glassdock.oci.runtime import Mount, Namespace
 from glassdock.runtime import defaults
 from tests.runtime.lab import Lab
@@ -216,6 +216,11 @@ def test_the_working_directory_cannot_be_a_leaked_descriptor(lab: Lab) -> None:
             request = lab.request(folder, "pwd", process={"cwd": f"/proc/self/fd/{number}"})
             with pytest.raises(StartFailed, match="chdir to cwd"):
                 lab.start(request)
+
+
+def test_executing_the_runtimes_program_from_inside_leads_nowhere(lab: Lab) -> None:
+    with lab.folder() as folder, pytest.raises(CommandNotFound, match="exec /proc/self/exe"):
+        lab.start(lab.request(folder, "/proc/self/exe"))
 
 
 def test_the_runtimes_own_program_cannot_be_written(lab: Lab) -> None:

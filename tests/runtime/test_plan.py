@@ -9,7 +9,19 @@ import pytest
 
 from glassdock.errors import InvalidParameter, NotSupported
 from glassdock.linux.mount import MountAttr, MountFlag
-from glassdock.oci.runtime import Device, Linux, Namespace, Process, Rlimit, Root, Spec
+from glassdock.oci.runtime import (
+    Device,
+    Hook,
+    Hooks,
+    IDMapping,
+    Linux,
+    Namespace,
+    Personality,
+    Process,
+    Rlimit,
+    Root,
+    Spec,
+)
 from glassdock.oci.runtime import Mount as Entry
 from glassdock.runtime import capabilities, defaults, options, plan
 from glassdock.runtime.cgroups import Layout
@@ -112,9 +124,19 @@ def test_what_makes_no_sense_is_refused(spec: dict[str, Any], linux: dict[str, A
         make(spec, **linux)
 
 
-def test_user_namespaces_are_not_pretended() -> None:
-    with pytest.raises(NotSupported):
-        make(namespaces=(*defaults.namespaces(), Namespace("user")))
+@pytest.mark.parametrize(
+    ("spec", "linux"),
+    [
+        ({}, {"namespaces": (*defaults.namespaces(), Namespace("user"))}),
+        ({"hooks": Hooks(prestart=(Hook("/bin/true"),))}, {}),
+        (process(apparmor_profile="x"), {}),
+        ({}, {"personality": Personality("LINUX32")}),
+        ({}, {"uid_mappings": (IDMapping(0, 1000, 1),)}),
+    ],
+)
+def test_what_is_not_done_yet_is_not_pretended(spec: dict[str, Any], linux: dict[str, Any]) -> None:
+    with pytest.raises(NotSupported, match="not supported yet"):
+        make(spec, **linux)
 
 
 def test_a_network_of_its_own_may_have_its_settings() -> None:

@@ -295,3 +295,50 @@ def test_settings_and_other_sizes_do_without_what_was_mounted_ahead(short_tmp: P
             assert (msgmax == "4242") == ("linux" in changes)
             assert (size.split()[1] == "1024") == ("spec" in changes)
             assert result.err == ""
+
+
+def test_a_group_of_an_earlier_life_is_cleared_before_the_next(lab: Lab) -> None:
+    with lab.folder() as folder:
+        request = lab.request(folder, "true")
+        assert request.spec.linux is not None
+        left = cgroups.open_cgroup(request.spec.linux.cgroups_path)
+        left.create()
+        orphan = subprocess.Popen(["sleep", "1000"])
+        left.join(orphan.pid)
+        process = lab.start(request)
+        assert lab.do(process.wait()).code == 0
+        assert orphan.wait() == -signal.SIGKILL
+
+
+def test_a_strange_message_does_not_end_the_shim(lab: Lab) -> None:
+    from glassdock.runtime import launch, messages
+
+    with lab.folder() as folder:
+        process = lab.start(lab.request(folder, "sleep", "1000"))
+        for data in (
+            b"\xff\xfe",
+            b"",
+            messages._encoder.encode(messages.Attach()),
+            messages._encoder.encode(messages.Done()),
+        ):
+            with launch._connect(folder / "run") as connection:
+                connection.send(data)
+        lab.do(process.signal(signal.SIGKILL))
+        assert lab.do(process.wait()).code == 137
+
+
+def test_nothing_is_imported_after_the_fork(
+    short_tmp: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONVERBOSE", "1")
+    verbose = Lab(short_tmp / "root")
+    with closing(verbose), verbose.folder() as folder:
+        eventually(
+            lambda: "import 'glassdock.runtime.launch" in capfd.readouterr().err or verbose.run("true").code == 0
+        )
+        capfd.readouterr()
+        process = verbose.start(verbose.request(folder, "sh", "-c", "echo x; exit 3"))
+        with verbose.do(process.attach(stdin=False, stdout=True, stderr=True)):
+            assert verbose.do(process.wait()).code == 3
+        time.sleep(0.1)
+        assert [line for line in capfd.readouterr().err.splitlines() if line.startswith("import ")] == []

@@ -78,8 +78,11 @@ class CgroupV1:
 
     def rename(self, path: str) -> None:
         """Give the group another name beside its old one."""
-        for _, top, _ in self._hierarchies:
-            os.rename(top + self.path, top + path)
+        with contextlib.ExitStack() as undo:
+            for _, top, _ in self._hierarchies:
+                os.rename(top + self.path, top + path)
+                undo.callback(os.rename, top + path, top + self.path)
+            undo.pop_all()
         self.path = path
 
     def views(self) -> tuple[tuple[str, str], ...]:

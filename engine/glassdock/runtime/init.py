@@ -17,6 +17,7 @@ import fcntl
 import os
 import signal
 import socket
+import sys
 import termios
 from collections.abc import Iterable, Mapping
 from typing import NoReturn, TypeAlias
@@ -74,6 +75,9 @@ def _become_nobodys_child(channel: socket.socket) -> None:
     prctl.set_parent_death_signal(signal.SIGKILL)
     prctl.set_dumpable(False)
     prctl.set_name("glassdock-init")
+    # What has to be imported is there. From inside the container's root nothing may ever be (2019-14271).
+    sys.path.clear()
+    sys.meta_path.clear()
     os.setsid()
     close_range(3, channel.fileno() - 1)
     close_range(channel.fileno() + 1)

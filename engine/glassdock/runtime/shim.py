@@ -146,6 +146,8 @@ class Shim:
         with trace.span("runtime.cgroup", path=task.cgroup):
             group = cgroups.open_cgroup(task.cgroup) if task.cgroup else None
             self._record(task.cgroup)
+            if group and group.exists():
+                group.remove()  # of an earlier life that was cut off
             limits = task.resources or Resources()
             if self._child and self._child.cgroup:
                 self._child.cgroup.rename(task.cgroup)
@@ -271,8 +273,10 @@ class Shim:
             return
         try:
             answer = self._answer(connection, message, descriptors)
-        except (GlassdockError, OSError) as error:
+        except (GlassdockError, OSError, ValueError) as error:
             answer = Refused(str(error))
+            for descriptor in descriptors:
+                os.close(descriptor)
         self._tell(connection, answer)
 
     def _answer(self, connection: socket.socket, message: AnyMessage, descriptors: list[int]) -> AnyMessage:
@@ -283,7 +287,9 @@ class Shim:
                 self._watchers.append(connection)
                 return self._started
             case Attach(stdin=stdin, stdout=stdout, stderr=stderr):
-                client = socket.socket(fileno=descriptors[0])
+                (descriptor,) = descriptors
+                client = socket.socket(fileno=os.dup(descriptor))
+                os.close(descriptor)
                 self._streams.attach(client, stdin=stdin, stdout=stdout, stderr=stderr)
             case Signal(number=number):
                 self._child.signal(number)
