@@ -254,7 +254,8 @@ class Manager:
         if live.process is None:
             return  # it ended between the look and the signal, which is what the signal was for
         with trace.recording("daemon") as recording, trace.span("containers.signal", signal=number):
-            await live.process.signal(number)
+            with contextlib.suppress(Conflict):  # the shim knows of the end already, we hear of it next
+                await live.process.signal(number)
         live.trace.spans += recording.spans
 
     async def restart(self, reference: str, *, grace: float | None = None) -> None:
@@ -291,8 +292,7 @@ class Manager:
                     "stop the container before removing or force remove",
                     f"`stop {container.name}` first, or remove it with --force.",
                 )
-            if live.process is not None:
-                await live.process.signal(signal.SIGKILL)
+            await self._signal(live, signal.SIGKILL)
             await live.ended.wait()
         async with live.lock:
             if live.removed.is_set():
@@ -315,6 +315,7 @@ class Manager:
     def _clear(self, identity: str) -> None:
         """Remove the files of a container that is gone: nobody waits for this, and a crash leaves it to repair."""
         self._parts.snapshots.remove(identity)
+        self._parts.snapshots.warm()
         self._store.clear(identity)
 
     async def cleared(self) -> None:

@@ -9,6 +9,7 @@ nanoseconds, 0 for never.
 from __future__ import annotations
 
 import enum
+import socket
 from dataclasses import dataclass, field
 
 import msgspec
@@ -92,8 +93,9 @@ class Container(msgspec.Struct):
 
     @property
     def hostname(self) -> str:
-        """The name the container has for itself."""
-        return self.config.hostname or self.id[:12]
+        """The name the container has for itself; on the machine's network it is the machine's, as with Docker."""
+        own = socket.gethostname() if self.host.network_mode == "host" else self.id[:12]
+        return self.config.hostname or own
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 from pathlib import Path
 
@@ -47,6 +48,9 @@ def serve(socket: Path, root: Path, registry_port: int) -> None:
 
 
 async def _serve(socket: Path, paths: Paths, registry_port: int) -> None:
+    # A container costs the daemon a descriptor (its network namespace), an attached client two more.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
