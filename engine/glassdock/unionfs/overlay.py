@@ -136,7 +136,7 @@ class Snapshotter:
         lowers, final = self._lowers(parent), str(self._key(key))
         made = ""
         try:
-            made = self._ready.popleft() if self._ready else self._blank()
+            made = self._take()
             with open(f"{made}/parent", "w") as file:
                 file.write(parent or "")
             # The merged root's owner and mode are those of the upper folder.
@@ -157,6 +157,12 @@ class Snapshotter:
         """Keep `count` empty writable layers ready: making inodes can cost ext4 most of a millisecond each."""
         while len(self._ready) < count:
             self._ready.append(self._blank())
+
+    def _take(self) -> str:
+        try:
+            return self._ready.popleft()
+        except IndexError:
+            return self._blank()
 
     def _blank(self) -> str:
         made = tempfile.mkdtemp(prefix="blank-", dir=self._tmp)
