@@ -7,6 +7,7 @@ Interface:
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,7 +73,7 @@ def notebook(engine: Daemon, kernel: str, monkeypatch: pytest.MonkeyPatch, tmp_p
             coalesce_streams=True,
             resources={"metadata": {"path": str(tmp_path)}},
         )
-        client.execute(env=dict(os.environ))
+        asyncio.run(client.async_execute(env=dict(os.environ)))  # the blocking form leaves an event loop behind
         return [[dict(output) for output in cell.outputs] for cell in document.cells]
 
     return run

@@ -42,7 +42,8 @@ def from_event(event: Mapping[str, Any]) -> errors.GlassdockError | None:
         return None
     detail = dict(event.get("errorDetail") or {})
     detail.setdefault("message", event.get("error", "the engine reports an error without a text"))
-    return errors.from_body(int(detail.get("code") or 500), detail)
+    code = int(detail.get("code") or 0)
+    return errors.from_body(code if code >= 400 else 500, detail)  # a build's code is that of the RUN that failed
 
 
 def _from_response(error: Any) -> errors.GlassdockError:
