@@ -330,7 +330,9 @@ async def test_without_root_an_image_can_be_had_and_looked_at(
     await publish(registry, "app", TAR)
     with monkeypatch.context() as patch:
         patch.setattr(os, "geteuid", lambda: 1000)
-        image = await pull(store, registry.client, registry.name("app"), progress=quiet)
+        lines = Lines()
+        image = await pull(store, registry.client, registry.name("app"), progress=lines)
+        assert (lines.of("Extracting"), lines.of("Pull complete")) == (0, 1)
         assert (image.size, store.get(str(registry.name("app"))).id) == (5, image.id)
         assert not store.snapshotter.has(str(image.chain_id))
         with pytest.raises(NotSupported):

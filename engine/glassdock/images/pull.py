@@ -300,7 +300,8 @@ class _Pull:
                 unpacked = await transfer.receive(chunks, self.store, descriptor, folder, self._thread, meter)
         self._say("Verifying Checksum", descriptor)
         self._say("Download complete", descriptor)
-        Meter(self.progress, short(descriptor.digest), "Extracting", descriptor.size).at(descriptor.size)
+        if folder is not None:
+            Meter(self.progress, short(descriptor.digest), "Extracting", descriptor.size).at(descriptor.size)
         return unpacked
 
     async def _thread(self, call: Callable[[], T]) -> T:
