@@ -42,7 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in [name for name in os.environ if name.startswith(("GLASSDOCK_", "DOCKER_", "XDG_"))]:
         del os.environ[name]
     for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
-        os.environ[name] = str(session.folder / "j" / name.lower())
+        (folder := session.folder / name.lower()).mkdir()
+        os.environ[name] = str(folder)
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), *_MORE_PATH])
 
 

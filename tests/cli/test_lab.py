@@ -46,11 +46,15 @@ def _lab(place: Daemon) -> tuple[subprocess.Popen[str], list[str]]:
 
 
 def _end(process: subprocess.Popen[str]) -> str:
-    process.send_signal(signal.SIGINT)
-    assert process.stdout is not None
-    with process.stdout:
-        rest = process.stdout.read()
-    assert process.wait(30) == 0
+    # As Ctrl-C, which a shell's background jobs, and so this test in one, ignore.
+    process.send_signal(signal.SIGTERM)
+    try:
+        rest, _ = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
+    assert process.returncode == 0
     return rest
 
 
