@@ -30,7 +30,7 @@ from glassdock.paths import Paths, atomic_write
 from glassdock.unionfs.overlay import Snapshotter
 
 _TOLD = 3
-_FILES_KEPT = 5000
+_FILES_KEPT = 50_000
 
 
 class Inputs(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -103,11 +103,10 @@ class Cache:
 
     def keep(self, inputs: Inputs, made: Made) -> None:
         """Remember what a step made."""
-        if len(inputs.files) > _FILES_KEPT:
-            inputs = msgspec.structs.replace(inputs, files={})
-        data = msgspec.json.encode(_Entry(inputs, made))
-        atomic_write(self._entries / inputs.key, data, sync=False)
-        atomic_write(self._last / _name(inputs.step), data, sync=False)
+        plain = msgspec.structs.replace(inputs, files={})
+        told = inputs if len(inputs.files) <= _FILES_KEPT else plain
+        atomic_write(self._entries / inputs.key, msgspec.json.encode(_Entry(plain, made)), sync=False)
+        atomic_write(self._last / _name(inputs.step), msgspec.json.encode(_Entry(told, made)), sync=False)
 
     def release(self, keys: Iterable[str]) -> None:
         """An image has these steps' layers now."""

@@ -22,6 +22,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from glassdock.build import archive, users
 from glassdock.build.ignore import Matcher
@@ -89,12 +90,11 @@ class Copier:
         return True
 
     def _document(self, name: str, content: bytes) -> None:
-        with self._place(self.work.destination, name) as (directory, last):
-            _clear(directory, last)
-            with os.fdopen(os.open(last, _NEW_FILE, 0o600, dir_fd=directory), "wb") as file:
-                file.write(content)
-                os.fchown(file.fileno(), *(self.owner or (0, 0)))
-                os.fchmod(file.fileno(), self._mode(stat.S_IFREG | 0o644))
+        place = self._place(self.work.destination, name)
+        with place as (directory, last), os.fdopen(_new_file(directory, last), "wb") as file:
+            file.write(content)
+            os.fchown(file.fileno(), *(self.owner or (0, 0)))
+            os.fchmod(file.fileno(), self._mode(stat.S_IFREG | 0o644))
 
     def _mode(self, old: int) -> int:
         return users.mode(self.work.chmod)(old) if self.work.chmod else stat.S_IMODE(old)
@@ -130,40 +130,74 @@ class Copier:
     def _merge(self, source: int, top: int, item: Item, hidden: Hidden) -> None:
         """Copy what is below a directory into the directory `top`; no link below it is followed."""
         directories: list[Entry] = []
-        for entry in walk(source, item, hidden):
-            if entry.path:
+        with _Inside(top) as inside:
+            for entry in walk(source, item, hidden):
+                if entry.path:
+                    parent, name = posixpath.split(entry.path)
+                    self._put(inside.directory(parent), name, entry)
+                    if stat.S_ISDIR(entry.info.st_mode):
+                        directories.append(entry)
+            for entry in reversed(directories):  # last, because every name made in one changes its time
                 parent, name = posixpath.split(entry.path)
-                with _opened(_descend(top, parent)) as directory:
-                    self._put(directory, name, entry)
-                if stat.S_ISDIR(entry.info.st_mode):
-                    directories.append(entry)
-        for entry in reversed(directories):  # last, because every name made in one changes its time
-            parent, name = posixpath.split(entry.path)
-            with _opened(_descend(top, parent)) as directory:
-                times = (entry.info.st_atime_ns, entry.info.st_mtime_ns)
-                os.utime(name, ns=times, dir_fd=directory, follow_symlinks=False)
+                os.utime(name, ns=_times(entry), dir_fd=inside.directory(parent), follow_symlinks=False)
 
     def _put(self, directory: int, name: str, entry: Entry) -> None:
         """Make what `entry` is as `name` in an open directory."""
         info = entry.info
         kind = stat.S_IFMT(info.st_mode)
-        if kind == stat.S_IFSOCK:
-            return  # nothing without the process that listens on it; tar leaves it out too
-        if kind == stat.S_IFDIR:
-            _make_directory(directory, name)
-        else:
-            _clear(directory, name)
-            _make_other(directory, name, entry)
-        uid, gid = self.owner or (info.st_uid, info.st_gid)
-        os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
-        if kind != stat.S_IFLNK:
-            with _opened(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)) as made:
-                here = f"/proc/self/fd/{made}"  # setxattr and chmod take no O_PATH descriptor
-                os.chmod(here, self._mode(info.st_mode))
-                for key, value in entry.attributes:
-                    os.setxattr(here, key, value)
-        if kind != stat.S_IFDIR:
-            os.utime(name, ns=(info.st_atime_ns, info.st_mtime_ns), dir_fd=directory, follow_symlinks=False)
+        if kind == stat.S_IFREG:
+            with entry.file() as source, _opened(_new_file(directory, name)) as made:
+                _pour(source.fileno(), made)
+                self._dress(made, entry)
+                os.utime(made, ns=_times(entry))
+        elif kind == stat.S_IFDIR:
+            with _opened(_new_directory(directory, name)) as made:
+                self._dress(made, entry)
+        elif kind != stat.S_IFSOCK:  # a socket is nothing without the process that listens on it
+            _make_node(directory, name, entry)
+            os.chown(name, *self._owner_of(info), dir_fd=directory, follow_symlinks=False)
+            if kind != stat.S_IFLNK:
+                os.chmod(name, self._mode(info.st_mode), dir_fd=directory)
+            os.utime(name, ns=_times(entry), dir_fd=directory, follow_symlinks=False)
+
+    def _dress(self, made: int, entry: Entry) -> None:
+        """Owner first: it takes the set-id bits and capabilities away that come after it."""
+        os.chown(made, *self._owner_of(entry.info))
+        for key, value in entry.attributes:
+            os.setxattr(made, key, value)
+        os.chmod(made, self._mode(entry.info.st_mode))
+
+    def _owner_of(self, info: os.stat_result) -> tuple[int, int]:
+        return self.owner or (info.st_uid, info.st_gid)
+
+
+@dataclass(slots=True)
+class _Inside:
+    """The directories below `top`, reached without links; the last one stays open, because files come by directory."""
+
+    top: int
+    path: str = ""
+    last: int = -1
+
+    def __enter__(self) -> Self:
+        self.last = os.dup(self.top)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.last)
+
+    def directory(self, path: str) -> int:
+        """A descriptor of `path`; what is missing (the hidden parent of something visible) is made."""
+        if path != self.path:
+            resolve = Resolve.BENEATH | Resolve.NO_SYMLINKS
+            try:
+                found = openat2(self.top, path or ".", _DIRECTORY, 0, resolve)
+            except FileNotFoundError:
+                os.close(make_directories(self.top, path, 0o755, (0, 0)))
+                found = openat2(self.top, path, _DIRECTORY, 0, resolve)
+            os.close(self.last)
+            self.path, self.last = path, found
+        return self.last
 
 
 def make_directories(target: int, path: str, mode: int, owner: tuple[int, int], *, links: int = _LINKS) -> int:
@@ -225,16 +259,6 @@ def _is_directory(root: int, path: str) -> bool:
     return True
 
 
-def _descend(top: int, path: str) -> int:
-    """The directory `path` below `top`, without links; the hidden parent of something visible is made."""
-    resolve = Resolve.BENEATH | Resolve.NO_SYMLINKS
-    try:
-        return openat2(top, path or ".", _DIRECTORY, 0, resolve)
-    except FileNotFoundError:
-        os.close(make_directories(top, path, 0o755, (0, 0)))
-        return openat2(top, path, _DIRECTORY, 0, resolve)
-
-
 def _clear(directory: int, name: str) -> None:
     try:
         os.unlink(name, dir_fd=directory)
@@ -244,26 +268,38 @@ def _clear(directory: int, name: str) -> None:
         raise ValueError(f"cannot copy a file over the directory {name}") from None
 
 
-def _make_directory(directory: int, name: str) -> None:
+def _new_file(directory: int, name: str) -> int:
     try:
-        os.mkdir(name, 0o700, dir_fd=directory)
+        return os.open(name, _NEW_FILE, 0o600, dir_fd=directory)
     except FileExistsError:
-        if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-            raise ValueError(f"cannot copy to non-directory: {name}") from None
+        _clear(directory, name)
+        return os.open(name, _NEW_FILE, 0o600, dir_fd=directory)
 
 
-def _make_other(directory: int, name: str, entry: Entry) -> None:
+def _new_directory(directory: int, name: str) -> int:
+    """A descriptor of the directory, which may be there already."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=directory)
+    try:
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    except NotADirectoryError:
+        raise ValueError(f"cannot copy to non-directory: {name}") from None
+
+
+def _make_node(directory: int, name: str, entry: Entry) -> None:
+    """A link, device or fifo."""
     info = entry.info
-    kind = stat.S_IFMT(info.st_mode)
-    if kind == stat.S_IFLNK:
+    _clear(directory, name)
+    if stat.S_ISLNK(info.st_mode):
         os.symlink(entry.link, name, dir_fd=directory)
-    elif kind == stat.S_IFREG:
-        with entry.file() as source, _opened(os.open(name, _NEW_FILE, 0o600, dir_fd=directory)) as made:
-            _pour(source.fileno(), made)
-    elif kind == stat.S_IFCHR and info.st_rdev == 0:
+    elif stat.S_ISCHR(info.st_mode) and info.st_rdev == 0:
         raise ValueError(f"{name} is a device 0:0, which overlayfs takes for a whiteout")
     else:
-        os.mknod(name, kind | 0o600, info.st_rdev, dir_fd=directory)
+        os.mknod(name, stat.S_IFMT(info.st_mode) | 0o600, info.st_rdev, dir_fd=directory)
+
+
+def _times(entry: Entry) -> tuple[int, int]:
+    return entry.info.st_atime_ns, entry.info.st_mtime_ns
 
 
 def _pour(source: int, made: int) -> None:
