@@ -1,9 +1,9 @@
 """What a check can see: the engine's state, and nothing that the learner typed or printed.
 
 Interface (for `check.py` and `start.py`):
-- `Bench`: `.values` (the learner's names and numbers), `.client` (the docker SDK), `.container(name)`,
-  `.image(name)`, each None where there is no such thing; `.written(container, path)`,
-  its writable layer; `.build(name, files)` and `.labels` for a start.
+- `Bench`: `.values` (the learner's names and numbers), `.client` (the docker SDK); `.container(name)`, `.image(name)`,
+  each None where there is none; `.settled(name)`, a container that has ended or lived a while;
+  `.written(container, path)`, from its writable layer; `.build(name, files)` and `.labels` for a start.
 - `SeenContainer`: `.running`, `.exit_code`, `.pid`, `.environment` and `.arguments` of the live process from /proc.
 - `SeenImage`: `.layers`, `.read(path)` (the merged view), `.holds(path)` (every layer that has the bytes on disk).
 - `Finding(ok, claim, saw, expected, why)`: one line of a report.
@@ -17,6 +17,7 @@ import io
 import os
 import stat
 import tarfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from glassdock.paths import Paths
 from glassdock.unionfs.overlay import Snapshotter
 from glassdock_jupyter.exercises_catalog import Text
 
+_A_MOMENT = 1.0
 LABEL = "glassdock.exercise"
 """What a start puts on everything that it makes, so that a reset finds it."""
 
@@ -208,6 +210,13 @@ class Bench:
             return SeenContainer(self.client.api.inspect_container(name))
         except NotFound:
             return None
+
+    def settled(self, name: str) -> SeenContainer | None:
+        """The container once it has ended or has lived for a second: what is just starting proves nothing yet."""
+        deadline = time.monotonic() + _A_MOMENT
+        while (seen := self.container(name)) is not None and seen.running and time.monotonic() < deadline:
+            time.sleep(_A_MOMENT / 10)
+        return seen
 
     def image(self, name: str) -> SeenImage | None:
         """The image of that name or id."""

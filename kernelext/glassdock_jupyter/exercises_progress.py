@@ -57,10 +57,6 @@ class Progress:
         """Whether the learner has solved the exercise `name` before."""
         return bool(self._of(name).get("solved"))
 
-    def tried(self, name: str) -> int:
-        """How often the learner has had it checked."""
-        return int(self._of(name).get("checks", 0))
-
     def record(self, name: str, *, solved: bool) -> None:
         """One more check of `name`. What was solved once stays solved until it is reset."""
         mine = self.exercises.setdefault(name, {})

@@ -12,9 +12,10 @@ not touched.
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 from glassdock.errors import GlassdockError
 from glassdock_jupyter import exercises_judge as judge
@@ -99,17 +100,26 @@ def _hints(exercise: Exercise, verdict: judge.Verdict, where: str) -> Iterator[s
 
 
 class Shell:
-    """An IPython without a history, with the magics loaded."""
+    """An IPython without a history and with a profile of its own, the magics loaded; a context manager."""
 
     def __init__(self) -> None:
         from IPython.core.interactiveshell import InteractiveShell
         from traitlets.config import Config
 
+        self._folder = tempfile.TemporaryDirectory(prefix="glassdock-ipython-")
         config = Config()
         config.HistoryManager.enabled = False
         config.InteractiveShell.colors = "nocolor"
-        self._shell: Any = InteractiveShell.instance(config=config)
+        self._shell: Any = InteractiveShell.instance(config=config, ipython_dir=self._folder.name)
         self._shell.run_line_magic("load_ext", "glassdock_jupyter")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._shell.run_line_magic("unload_ext", "glassdock_jupyter")
+        self._shell.clear_instance()
+        self._folder.cleanup()
 
     def __call__(self, text: str) -> None:
         """Run the cells of `text`. Raises GlassdockError with the cell that failed and why."""

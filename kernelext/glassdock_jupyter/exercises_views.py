@@ -22,7 +22,6 @@ _WORDS = {
     "map": Text("Your map", "你的地图"),
     "solved": Text("solved", "已完成"),
     "open": Text("open", "未完成"),
-    "tried": Text("tried", "试过"),
     "make": Text("build something", "动手做"),
     "break-and-fix": Text("break and fix", "排错"),
     "how": Text(
@@ -66,9 +65,7 @@ def course_map(catalog: Catalog, progress: Progress, language: str) -> Page:
     for chapter, exercises in catalog.chapters():
         rows += [f"`{chapter}`", ""]
         for exercise in exercises:
-            solved, tried = progress.solved(exercise.name), progress.tried(exercise.name)
-            state = say("solved") if solved else say("tried") if tried else say("open")
-            mark = "●" if solved else "◐" if tried else "○"
+            mark, state = ("●", say("solved")) if progress.solved(exercise.name) else ("○", say("open"))
             title = exercise.title.speak(language)
             rows.append(f"- {mark} **{exercise.name}** · {title} · *{say(exercise.kind)}* · {state}")
         rows.append("")

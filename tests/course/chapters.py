@@ -8,6 +8,7 @@ Interface:
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -23,6 +24,7 @@ SEED = "course"
 
 def environment(daemon: Daemon, folder: Path) -> dict[str, str]:
     """The environment of a kernel on `daemon`; kernelspec and the learner's state lie under `folder`."""
+    os.makedirs(os.environ["IPYTHONDIR"], exist_ok=True)  # else IPython warns and takes a folder in TMPDIR
     kernelspec.install(str(folder))
     return {
         **daemon.env,

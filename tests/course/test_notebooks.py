@@ -22,39 +22,28 @@ SANITIZE = ROOT / "tests" / "nbval_sanitize.cfg"
 
 
 @pytest.fixture(scope="module")
-def daemon(session: Session) -> Iterator[Daemon]:
-    """A daemon of the chapters' own: what other tests pull, tag or build is not in it."""
-    made = Daemon(session.folder / "n").start()
-    try:
-        assert made.post("/glassdock/course/images")[0] == 200
-        yield made
-    finally:
-        left = made.stop()
-    assert not left, "\n".join(left)
-
-
-@pytest.fixture(scope="module")
-def kernel(daemon: Daemon, session: Session) -> dict[str, str]:
-    return environment(daemon, session.folder / "nj")
+def kernel(engine: Daemon, session: Session) -> dict[str, str]:
+    return environment(engine, session.folder / "chapters")
 
 
 @pytest.fixture
-def fresh(daemon: Daemon, kernel: dict[str, str]) -> Iterator[None]:
-    """The course at its beginning, before and after; only what belongs to an exercise may stay until its reset."""
+def fresh(engine: Daemon, kernel: dict[str, str]) -> Iterator[None]:
+    """The course at its beginning, before and after: once the exercises are reset, nothing of a chapter is left."""
     reset(kernel)
+    containers, tags = engine.containers(), tags_of(engine)
     yield
-    left = [name for name, labels in labelled(daemon) if "glassdock.exercise" not in labels]
     reset(kernel)
-    assert not left, f"the chapters left {left}"
-    assert not daemon.containers()
+    assert engine.containers() == containers
+    for tag in tags_of(engine) - tags:
+        engine.sdk.images.remove(tag, force=True)
 
 
 def reset(kernel: dict[str, str]) -> None:
     subprocess.run([sys.executable, "-m", "glassdock", "course", "reset", "--all"], env=kernel, check=True)
 
 
-def labelled(daemon: Daemon) -> list[tuple[str, dict[str, str]]]:
-    return [(row["Names"][0], row["Labels"] or {}) for row in daemon.get("/containers/json?all=1")[1]]
+def tags_of(engine: Daemon) -> set[str]:
+    return {tag for image in engine.sdk.images.list() for tag in image.tags}
 
 
 @pytest.mark.usefixtures("fresh")

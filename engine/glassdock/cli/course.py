@@ -50,12 +50,12 @@ class Check:
 
         if session.host:
             os.environ["GLASSDOCK_HOST"] = session.host  # the magics of the solutions find the same engine
-        client, shell = session.client, Shell()
-        for seed in self.seeds:
-            for exercise in chosen:
-                session.output.note(f"{exercise.chapter}/{exercise.name}, seed {seed}")
-                found = trial(exercise, seed, client, shell)
-                problems += [f"{exercise.name}, seed {seed}: {problem}" for problem in found]
+        with Shell() as shell:
+            for seed in self.seeds:
+                for exercise in chosen:
+                    session.output.note(f"{exercise.chapter}/{exercise.name}, seed {seed}")
+                    found = trial(exercise, seed, session.client, shell)
+                    problems += [f"{exercise.name}, seed {seed}: {problem}" for problem in found]
         return problems
 
 

@@ -19,7 +19,7 @@ def hintcheck(bench: Bench) -> str:
 def check(bench: Bench) -> Iterator[Finding]:
     """There, alive, and with the town in the environment of the live process."""
     name, town = bench.values["name"], bench.values["town"]
-    container = bench.container(name)
+    container = bench.settled(name)
     yield Finding(
         container is not None,
         Text(f"there is a container called {name}", f"有一个叫 {name} 的容器"),

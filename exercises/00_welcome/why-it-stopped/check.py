@@ -33,7 +33,7 @@ def hintcheck(bench: Bench) -> str:
 def check(bench: Bench) -> Iterator[Finding]:
     """There, alive, running the image's program, with the right town."""
     name, image, town = (bench.values[key] for key in ("name", "image", "town"))
-    container = bench.container(name)
+    container = bench.settled(name)
     yield Finding(
         container is not None,
         Text(f"there is a container called {name}", f"有一个叫 {name} 的容器"),
