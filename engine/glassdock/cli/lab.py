@@ -201,13 +201,19 @@ def _address(server: subprocess.Popen[bytes], log: Path) -> str:
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         for found in list_running_servers(log=None):
-            if found["pid"] == server.pid:
+            # Its file is written a moment before it listens.
+            if found["pid"] == server.pid and _listens(found["hostname"], found["port"]):
                 return f"{found['url']}lab/tree/{WELCOME}?token={found['token']}"
         if server.poll() is not None:
             lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
             raise errors.Unavailable(f"JupyterLab did not start: {lines[-1] if lines else ''}", f"Its log is {log}.")
         time.sleep(0.1)
     raise errors.Unavailable(f"JupyterLab did not answer within {_PATIENCE:.0f} seconds", f"Its log is {log}.")
+
+
+def _listens(host: str, port: int) -> bool:
+    with sockets.socket(sockets.AF_INET6 if ":" in host else sockets.AF_INET) as probe:
+        return probe.connect_ex((host, port)) == 0
 
 
 def _has_screen() -> bool:
