@@ -25,6 +25,7 @@ from glassdock.containers.config import CreateRequest
 from glassdock.containers.model import Container, EndpointRecord, State, Status, Trace, move
 from glassdock.containers.store import Store
 from glassdock.containers.streams import Streams, pair
+from glassdock.containers.told import Told
 from glassdock.errors import Conflict, InvalidParameter, NotFound, NotModified, NotSupported
 from glassdock.events import Bus
 from glassdock.images.model import Image
@@ -82,6 +83,7 @@ class Manager:
         self._store = Store(parts.paths)
         self._live: dict[str, _Live] = {}
         self._clearing: set[asyncio.Task[None]] = set()
+        self._told = Told()
 
     # ---- looking
 
@@ -102,8 +104,11 @@ class Manager:
         return self.folder(container) / f"{container.id}-json.log"
 
     def trace(self, reference: str) -> tuple[Container, Trace]:
-        """What was recorded of the container's life so far."""
-        container = self.get(reference)
+        """What was recorded of the container's life so far; also of one of the last that were removed."""
+        try:
+            container = self.get(reference)
+        except NotFound:
+            return self._told.find(reference)
         return container, self._of(container).trace
 
     def using(self, image_id: str) -> list[Container]:
@@ -302,6 +307,7 @@ class Manager:
 
     async def _discard(self, container: Container, live: _Live) -> None:
         self._store.forget(container)
+        self._told.keep(container, live.trace)
         clearing = asyncio.create_task(asyncio.to_thread(self._clear, container.id))
         self._clearing.add(clearing)
         clearing.add_done_callback(self._clearing.discard)
