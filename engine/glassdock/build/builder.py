@@ -33,7 +33,7 @@ from glassdock.errors import InvalidParameter, NotFound
 from glassdock.images.model import Image
 from glassdock.images.progress import Progress
 from glassdock.images.pull import pull
-from glassdock.images.store import Store
+from glassdock.images.store import Lease, Store
 from glassdock.oci.image import ImageConfig
 from glassdock.oci.reference import Reference
 from glassdock.paths import Paths
@@ -88,19 +88,19 @@ class Builder:
         with trace.span("build.parse", dockerfile=options.dockerfile):
             tree = parse(text, options.dockerfile)
         stream = Stream(progress, quiet=options.quiet)
-        found = _Images(self._tools.images, self._registry, options, stream.tell)
-        with trace.span("build.plan"):
-            plan = await make_plan(tree, options, found.resolve)
-        stream.start(plan, tree)
-        ignored = contexts.ignored(context, options.dockerfile)
-        request = Request(context, ignored, options, options.dockerfile)
         with self._tools.images.lease() as lease:
+            found = _Images(self._tools.images, self._registry, options, stream.tell, lease)
+            with trace.span("build.plan"):
+                plan = await make_plan(tree, options, found.resolve)
+            stream.start(plan, tree)
+            ignored = contexts.ignored(context, options.dockerfile)
+            request = Request(context, ignored, options, options.dockerfile)
             execution = Execution(self._tools, request, plan, found.images, stream, lease)
             state = await execution.run()
             with trace.span("build.image"):
                 image = self._finish(state, tags)
         if not state.image:
-            self.cache.release(key for index in _lineage(plan) for key in execution.used.get(index, ()))
+            self.cache.release(chain for index in _lineage(plan) for chain in execution.made.get(index, ()))
             self._remember(image, execution, plan, tree, text, time.monotonic() - began)
         stream.finish(image.id, [tag.familiar() for tag in tags])
         return image.id
@@ -129,12 +129,14 @@ class _Images:
     registry: Client
     options: BuildOptions
     progress: Progress
+    lease: Lease
     images: dict[str, Image] = field(default_factory=dict)
 
     async def resolve(self, name: str) -> ImageConfig:
         """The config of the image that `name` means."""
         if name not in self.images:
-            self.images[name] = await self._find(name)
+            self.images[name] = image = await self._find(name)
+            self.lease.held |= {image.id, image.manifest_digest, image.chain_id or image.id}
         return self.images[name].config
 
     async def _find(self, name: str) -> Image:

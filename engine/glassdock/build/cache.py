@@ -3,7 +3,7 @@
 Interface:
 - `Cache(paths, snapshotter)`: `look(inputs)` gives a `Hit` or the reason of the miss; `keep(inputs, made)` remembers.
 - `Inputs`: everything that a step's result depends on, part by part; its `key` is the digest of all of them.
-- `Cache.chains()`: the layers that only the cache holds; `release(keys)` once an image has them; `prune()`.
+- `Cache.chains()`: the layers that only the cache holds; `release(chains)` once an image has them; `prune()`.
 - `Cache.digest(key)`, `keep_digest`: what was hashed in a chain of layers, which never changes.
 
 Rules: the key is content: the chain below, the command and its environment, or the digest of the copied files. Nothing
@@ -29,6 +29,7 @@ from glassdock.oci import digest as digests
 from glassdock.paths import Paths, atomic_write
 from glassdock.unionfs.overlay import Snapshotter
 
+REMOVED = "its layer was removed"
 _TOLD = 3
 _FILES_KEPT = 50_000
 
@@ -53,10 +54,7 @@ class Inputs(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Made(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a step made: its layer, or none where `diff_id` is empty; `chain_id` is the stack with it.
-
-    `held` until an image has the layer: an image keeps its layers itself, and takes them with it when it is removed.
-    """
+    """What a step made: its layer, or none where `diff_id` is empty; `chain_id` is the stack with it."""
 
     created: str
     chain_id: str = ""
@@ -64,7 +62,6 @@ class Made(msgspec.Struct, frozen=True, omit_defaults=True):
     size: int = 0
     tar_size: int = -1
     duration: float = 0.0
-    held: bool = True
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -87,15 +84,16 @@ class Cache:
         self._entries = paths.build / "cache"
         self._last = paths.build / "last"
         self._digests = paths.build / "digests"
+        self._held = paths.build / "held"
         self._snapshotter = snapshotter
-        for folder in (self._entries, self._last, self._digests):
+        for folder in (self._entries, self._last, self._digests, self._held):
             folder.mkdir(mode=0o711, parents=True, exist_ok=True)
 
     def look(self, inputs: Inputs, *, rebuilt_above: bool = False) -> Looked:
         """The step's result of an earlier time, or why there is none."""
         entry = _read(self._entries / inputs.key)
         if entry is not None and entry.made.chain_id and not self._snapshotter.has(entry.made.chain_id):
-            return Looked(None, "its layer was removed")
+            return Looked(None, REMOVED)
         if entry is not None:
             return Looked(entry.made, "")
         last = _read(self._last / _name(inputs.step))
@@ -103,24 +101,21 @@ class Cache:
 
     def keep(self, inputs: Inputs, made: Made) -> None:
         """Remember what a step made."""
+        if made.chain_id:  # before the entry: a layer that an entry speaks of is held
+            (self._held / digests.hexdigits(made.chain_id)).touch()
         plain = msgspec.structs.replace(inputs, files={})
         told = inputs if len(inputs.files) <= _FILES_KEPT else plain
         atomic_write(self._entries / inputs.key, msgspec.json.encode(_Entry(plain, made)), sync=False)
         atomic_write(self._last / _name(inputs.step), msgspec.json.encode(_Entry(told, made)), sync=False)
 
-    def release(self, keys: Iterable[str]) -> None:
-        """An image has these steps' layers now."""
-        for key in keys:
-            entry = _read(self._entries / key)
-            if entry is not None and entry.made.held:
-                made = msgspec.structs.replace(entry.made, held=False)
-                atomic_write(self._entries / key, msgspec.json.encode(_Entry(entry.inputs, made)), sync=False)
+    def release(self, chains: Iterable[str]) -> None:
+        """An image has these layers now: it keeps them, and takes them with it when it is removed."""
+        for chain in chains:
+            (self._held / digests.hexdigits(chain)).unlink(missing_ok=True)
 
     def chains(self) -> set[str]:
         """The chain ids of the layers that no image has: of stages that were left behind, and of failed builds."""
-        names = [entry.name for entry in os.scandir(self._entries) if not entry.name.startswith(".")]
-        entries = [_read(self._entries / name) for name in names]
-        return {entry.made.chain_id for entry in entries if entry is not None and entry.made.held} - {""}
+        return {f"sha256:{name}" for name in os.listdir(self._held)}
 
     def digest(self, key: str) -> Digest | None:
         """What `keep_digest` kept under the key (hex digits)."""
@@ -134,7 +129,7 @@ class Cache:
 
     def prune(self) -> None:
         """Forget everything; the layers go with the next sweep."""
-        for folder in (self._entries, self._last, self._digests):
+        for folder in (self._entries, self._last, self._digests, self._held):
             for entry in list(os.scandir(folder)):
                 os.unlink(entry.path)
 

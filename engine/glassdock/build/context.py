@@ -22,7 +22,7 @@ from typing import IO
 
 from glassdock import trace
 from glassdock.build import archive, ignore
-from glassdock.errors import BuildError, InvalidParameter
+from glassdock.errors import BuildError, InvalidParameter, NotSupported
 from glassdock.images import layer
 from glassdock.linux.openat2 import open_in_root
 
@@ -30,7 +30,13 @@ _LARGEST = 16 << 20  # of a Dockerfile
 
 
 async def receive(chunks: AsyncIterable[bytes], folder: Path) -> None:
-    """Unpack a tar, plain or compressed, into the empty `folder`. Raises InvalidParameter, Corrupt, StorageFull."""
+    """Unpack a tar, plain or compressed, into the empty `folder`.
+
+    Raises NotSupported (not root), InvalidParameter (no tar), Corrupt, StorageFull.
+    """
+    if os.geteuid() != 0:
+        message = "building images needs root in this version"
+        raise NotSupported(message, "Start the daemon as root. Images can be pulled, tagged and pushed without.")
     with trace.span("build.context"), tempfile.TemporaryFile(dir=folder.parent, buffering=1 << 18) as spool:
         async for chunk in chunks:
             # Into the page cache: shorter than the way to a thread and back.

@@ -26,7 +26,7 @@ import msgspec
 
 from glassdock import trace
 from glassdock.build import sources, users
-from glassdock.build.cache import Cache, Inputs, Looked, Made
+from glassdock.build.cache import REMOVED, Cache, Inputs, Looked, Made
 from glassdock.build.copying import Copier, make_directories
 from glassdock.build.ignore import Matcher
 from glassdock.build.instructions import Source
@@ -100,7 +100,10 @@ class Request:
 
 @dataclass(slots=True)
 class Execution:
-    """A build that is under way. `images` are the base images and those that COPY takes from, by name as written."""
+    """A build that is under way. `images` are the base images and those that COPY takes from, by name as written.
+
+    Afterwards `records` says what each step did, `made` holds the chain ids of each stage's layers.
+    """
 
     tools: Tools
     request: Request
@@ -109,7 +112,7 @@ class Execution:
     observer: Observer
     lease: Lease
     records: list[StepRecord] = field(default_factory=list)
-    used: dict[int, list[str]] = field(default_factory=dict)
+    made: dict[int, list[str]] = field(default_factory=dict)
     _done: dict[int, State] = field(default_factory=dict)
 
     async def run(self) -> State:
@@ -156,7 +159,7 @@ class Execution:
         state.add(step, made)
         if made.chain_id:
             self.lease.held.add(made.chain_id)
-        self.used.setdefault(stage.index, []).append(inputs.key)
+            self.made.setdefault(stage.index, []).append(made.chain_id)
         self.records.append(
             StepRecord(
                 stage.name, step.source.start, step.source.end, step.source.text, step.created_by,
@@ -167,7 +170,12 @@ class Execution:
     def _look(self, inputs: Inputs, state: State) -> Looked:
         if self.request.options.no_cache:
             return Looked(None, "the cache was turned off")
-        return self.tools.cache.look(inputs, rebuilt_above=state.rebuilt)
+        looked = self.tools.cache.look(inputs, rebuilt_above=state.rebuilt)
+        if looked.made is not None and looked.made.chain_id:
+            self.lease.held.add(looked.made.chain_id)
+            if not self.tools.snapshots.has(looked.made.chain_id):  # removed before it was held
+                return Looked(None, REMOVED)
+        return looked
 
     async def _inputs(self, stage: StagePlan, state: State, step: Step) -> Inputs:
         """What the step's result depends on."""
