@@ -1,7 +1,7 @@
-"""What a magic adds to a verb before it is done: input from the cell, the recording.
+"""What a magic adds to a verb before it is done: input from the cell.
 
 Interface:
-- `prepared(verb, stdin, record)`: the verb to do.
+- `prepared(verb, stdin)`: the verb to do.
 
 Rules: a cell has no keyboard. `-i` needs its text from `--stdin` or from the cell; a container that would wait for a
 keyboard is refused before it is made.
@@ -16,7 +16,7 @@ from glassdock.client.run import Attach, Run, Start
 from glassdock.errors import InvalidParameter
 
 
-def prepared(verb: Any, stdin: str | None, *, record: bool) -> Any:
+def prepared(verb: Any, stdin: str | None) -> Any:
     """`verb` with the cell's text as its input. Raises `InvalidParameter` where a keyboard would be needed."""
     if isinstance(verb, Attach):
         return replace(verb, stdin=False, proxy=False)
@@ -33,4 +33,4 @@ def prepared(verb: Any, stdin: str | None, *, record: bool) -> Any:
             "a cell has no keyboard for the container",
             "Give its input as --stdin 'text', or as the cell: %%container run -i IMAGE sh. Or leave -i out.",
         )
-    return replace(verb, record=verb.record or record)
+    return verb

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
-from traitlets import Bool, Unicode
+from traitlets import Unicode
 
 from glassdock_jupyter.cards import card, carded
 
@@ -35,7 +35,6 @@ class GlassdockMagics(Magics):
     """The engine's verbs in a notebook. `%config GlassdockMagics` shows and sets what can be chosen."""
 
     host = Unicode("", help="The engine's address; empty: $GLASSDOCK_HOST or the user's own engine.").tag(config=True)
-    record = Bool(True, help="Keep the spans of every run, so that c.trace() and %xray show it.").tag(config=True)
 
     def __init__(self, shell: Any, **kwargs: Any) -> None:
         super().__init__(shell, **kwargs)
@@ -207,7 +206,7 @@ class GlassdockMagics(Magics):
         from glassdock_jupyter.output import Cell
 
         session, cell = self.session, Cell()
-        verb = prepared(call.verb, stdin, record=self.record)
+        verb = prepared(call.verb, stdin)
         session.output = cell
         name = ""
         try:

@@ -22,7 +22,6 @@ from typing import Any
 
 from glassdock.client import containers, images, run, system
 from glassdock.client.session import Session
-from glassdock.errors import NotFound
 from glassdock_jupyter.cards import carded
 from glassdock_jupyter.output import Cell
 from glassdock_jupyter.pictures.layers import LayerExplorer
@@ -97,12 +96,8 @@ class Container(Shown):
     def trace(self) -> RunRecorder:
         """The recording of its run: this client's spans and the engine's."""
         client = self._ran.spans if self._ran else ()
-        kept = self._ran.engine_spans if self._ran else ()
         with carded():
-            try:
-                spans = containers.trace_of(self.session, self.id)
-            except NotFound:
-                spans = kept
+            spans = containers.trace_of(self.session, self.id)
         return RunRecorder.of(self._called, client, spans)
 
     @property

@@ -19,7 +19,8 @@ from typing import Any
 from glassdock import errors, trace
 from glassdock.client import create as _create
 from glassdock.client.attach import attach, pump
-from glassdock.client.extras import extra, post
+from glassdock.client.containers import trace_of
+from glassdock.client.extras import post
 from glassdock.client.images import Pull
 from glassdock.client.mapping import mapped
 from glassdock.client.session import Session
@@ -109,7 +110,7 @@ class Run:
                 _interrupt(session, made)
                 _forget(session, made.id, self.options.remove)
                 raise
-        done = replace(done, spans=tuple(recorded.spans))
+        done = replace(done, spans=tuple(recorded.spans), engine_spans=self._engine_spans(session, made.id))
         if self.check and done.exit_code:
             raise errors.GlassdockError(
                 f"the container ended with exit code {done.exit_code}", "Leave --check out to get the code as a value."
@@ -119,21 +120,20 @@ class Run:
     def _start(self, session: Session, made: Ran) -> Ran:
         if self.options.detach:
             _start(session, made.id)
-            return replace(made, engine_spans=self._engine_spans(session, made.id))
+            return made
         with contextlib.ExitStack() as stack:
             with trace.span("client.attach"):
                 stream = stack.enter_context(attach(session, made.id, stdin=self.options.interactive))
             condition = "removed" if self.options.remove else "next-exit"
             waiting = stack.enter_context(_wait(session, made.id, condition))
             _start(session, made.id)
-            spans = self._engine_spans(session, made.id)
             if session.follow is not None and self.proxy:
                 stack.enter_context(session.follow(session, made.id, self.options.tty))
             with trace.span("client.follow"):
                 pump(stream, session.output, framed=not self.options.tty, stdin=self._input(session))
             with trace.span("client.wait"):
                 code = _exit_code(waiting)
-        return replace(made, exit_code=code, removed=self.options.remove, engine_spans=spans)
+        return replace(made, exit_code=code, removed=self.options.remove)
 
     def _input(self, session: Session) -> int | bytes | None:
         if not self.options.interactive:
@@ -141,13 +141,13 @@ class Run:
         return session.stdin if self.stdin is None else self.stdin
 
     def _engine_spans(self, session: Session, container: str) -> tuple[Mapping[str, Any], ...]:
-        """The engine's spans so far: with --rm they would be gone with the container."""
+        """The engine's spans of the run; it keeps those of a removed container for a while."""
         if not self.record:
             return ()
         try:
-            return tuple(extra(session.client, f"containers/{container}/trace")["spans"])
-        except (errors.NotSupported, errors.NotFound):
-            return ()  # another engine, or one that has forgotten it already: the client's own spans remain
+            return trace_of(session, container)
+        except errors.NotSupported:
+            return ()  # another engine: the client's own spans remain
 
 
 @dataclass(frozen=True, slots=True)
