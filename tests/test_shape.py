@@ -18,8 +18,12 @@ from tests.support.tree import ROOT, files, modules, name
 
 LONGEST_FILE = 450
 LONGEST_FUNCTION = 60
-LONG_FILES: dict[str, str] = {}
-LONG_FUNCTIONS: dict[str, str] = {}
+LONG_FILES = {
+    "engine/glassdock/containers/manager.py": "the verbs of a container share one state",
+}
+LONG_FUNCTIONS = {
+    "engine/glassdock/daemon/system.py:info": "one JSON document, field by field",
+}
 
 TOP_LEVEL = {
     *("pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "Makefile"),

@@ -1,3 +1,5 @@
+"""Files that the engine mounts over an image are no changes of the container."""
+
 from __future__ import annotations
 
 from glassdock.containers.files import without_places

@@ -1,3 +1,5 @@
+"""What an exercise sees of the engine: containers, images, layers, as values."""
+
 from __future__ import annotations
 
 import os

@@ -1,3 +1,5 @@
+"""The catalogue of exercises: order, seeds, texts with variables, languages."""
+
 from __future__ import annotations
 
 import string

@@ -1,3 +1,5 @@
+"""The learner's progress: a file of their own, kept whole."""
+
 from __future__ import annotations
 
 import json

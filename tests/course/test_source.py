@@ -1,3 +1,5 @@
+"""`%source`: live source, with file and line."""
+
 from __future__ import annotations
 
 import inspect

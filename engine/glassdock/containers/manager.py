@@ -258,9 +258,12 @@ class Manager:
     async def _signal(self, live: _Live, number: int) -> None:
         if live.process is None:
             return  # it ended between the look and the signal, which is what the signal was for
-        with trace.recording("daemon") as recording, trace.span("containers.signal", signal=number):
-            with contextlib.suppress(Conflict):  # the shim knows of the end already, we hear of it next
-                await live.process.signal(number)
+        with (
+            trace.recording("daemon") as recording,
+            trace.span("containers.signal", signal=number),
+            contextlib.suppress(Conflict),  # the shim knows of the end already, we hear of it next
+        ):
+            await live.process.signal(number)
         live.trace.spans += recording.spans
 
     async def restart(self, reference: str, *, grace: float | None = None) -> None:
