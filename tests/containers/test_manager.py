@@ -9,6 +9,7 @@ import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -52,12 +53,12 @@ async def opened(short_tmp: Path, stocked: Path) -> AsyncIterator[Engine]:
             await engine.containers.remove(container.id, force=True)
 
 
-def request(*argv: str, network: str = "none", **host: object) -> CreateRequest:
+def request(*argv: str, network: str = "none", **host: Any) -> CreateRequest:
     made = msgspec.structs.replace(HostConfig(network_mode=network), **host)
     return CreateRequest(Config(image="busybox", cmd=argv), made, NetworkingConfig())
 
 
-async def made(opened: Engine, *argv: str, name: str = "", **host: object) -> Container:
+async def made(opened: Engine, *argv: str, name: str = "", **host: Any) -> Container:
     container, _ = await opened.containers.create(request(*argv, **host), name)
     return container
 
@@ -80,7 +81,7 @@ async def test_removing_leaves_no_file(opened: Engine) -> None:
     await opened.containers.remove(container.id)
     await opened.containers.cleared()
     assert list(opened.paths.containers.iterdir()) == []
-    assert container.id not in opened.snapshots
+    assert not opened.snapshots.upper(container.id).exists()
 
 
 async def test_a_failed_start_can_be_tried_again_and_holds_nothing(opened: Engine) -> None:
