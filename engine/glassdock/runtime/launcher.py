@@ -19,6 +19,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -30,6 +31,8 @@ from glassdock.runtime.messages import Failed, Order
 from glassdock.runtime.namespaces import USUAL
 
 POOL_PREFIX = "ready-"
+_AFTER_AN_ORDER = 0.02
+_BETWEEN = 0.005
 
 
 @dataclass(slots=True)
@@ -39,6 +42,7 @@ class Launcher:
     daemon: socket.socket
     cgroup_parent: str
     wanted: int
+    due: float = 0.0
     ready: list[tuple[int, socket.socket]] = field(default_factory=list)
 
     def serve(self) -> None:
@@ -50,14 +54,15 @@ class Launcher:
         waiting.register(self.daemon, select.POLLIN)
         waiting.register(reader, select.POLLIN)
         while True:
-            # Making the next one ready uses a moment in which nobody asks for anything.
-            idle = not waiting.poll(None if len(self.ready) >= self.wanted else 2)
-            if idle:
+            missing = len(self.ready) < self.wanted
+            patience = max(0.0, self.due - time.monotonic()) if missing else None
+            if waiting.poll(None if patience is None else patience * 1000):
+                self._reap(reader)
+                if not self._hear():
+                    break
+            if missing and time.monotonic() >= self.due:
                 self._make_ready()
-                continue
-            self._reap(reader)
-            if not self._hear():
-                break
+                self.due = time.monotonic() + _BETWEEN
         self._end()
 
     def _hear(self) -> bool:
@@ -82,6 +87,8 @@ class Launcher:
 
     def _carry_out(self, order: Order, descriptors: list[int]) -> None:
         if order.namespaces == USUAL and order.cgroup_parent == self.cgroup_parent:
+            # The next one is made when this one has started: both at once would slow both.
+            self.due = max(self.due, time.monotonic() + _AFTER_AN_ORDER)
             while self.ready:
                 _, waiting = self.ready.pop(0)
                 try:
