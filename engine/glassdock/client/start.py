@@ -33,6 +33,10 @@ def ensure(socket: Path) -> None:
 
     try:
         socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.geteuid() != 0 and socket.parent.stat().st_uid not in (0, os.geteuid()):
+            raise errors.Forbidden(
+                f"the folder {socket.parent} belongs to another user", "Choose another socket with GLASSDOCK_HOST."
+            )
         lock = FileLock(socket.with_suffix(".lock"))
         with lock:
             if not wire.ping(socket):

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket as sockets
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -37,14 +39,14 @@ def ping(path: Path, *, timeout: float = 5.0) -> bool:
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
             return False
         except PermissionError as error:
-            raise errors.Forbidden(
-                f"the engine's socket {path} belongs to another user",
-                "Use your own engine: set GLASSDOCK_HOST and GLASSDOCK_ROOT, or become that user.",
-            ) from error
+            raise _somebody_elses(path) from error
         except OSError as error:
             raise errors.InvalidParameter(
                 f"{path} cannot be an engine's socket: {error.strerror or error}", "Choose another with GLASSDOCK_HOST."
             ) from error
+        _, uid, _ = struct.unpack("3i", connection.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, 12))
+        if os.geteuid() != 0 and uid not in (0, os.geteuid()):
+            raise _somebody_elses(path)  # the default folder may be in /tmp, where anybody could have been first
         try:
             connection.sendall(b"GET /_ping HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n")
             return connection.recv(64).split(b" ")[1:2] == [b"200"]
@@ -118,6 +120,13 @@ def upgrade(host: str, path: str, headers: Mapping[str, str] | None = None, body
             raise _refusal(status, head, rest, connection)
         stack.pop_all()
         return Upgraded(connection, rest)
+
+
+def _somebody_elses(path: Path) -> errors.Forbidden:
+    return errors.Forbidden(
+        f"the engine's socket {path} belongs to another user",
+        "Use your own engine: set GLASSDOCK_HOST and GLASSDOCK_ROOT, or become that user.",
+    )
 
 
 def _dial(host: str) -> sockets.socket:
