@@ -29,8 +29,14 @@ def build(engine: Daemon, tmp_path: Path) -> Iterator[Callable[..., str]]:
         folder = context(tmp_path / "context", dockerfile, **files)
         return engine.docker("build", "-t", "made", *arguments, str(folder)).stdout
 
+    before = images(engine)
     yield run
-    engine.docker("rmi", "-f", "made", check=False)
+    for image in images(engine) - before:  # also those that lost their name to the next build
+        engine.docker("rmi", "-f", image)
+
+
+def images(engine: Daemon) -> set[str]:
+    return {row["Id"] for row in engine.get("/images/json?all=1")[1]}
 
 
 def layers(engine: Daemon) -> list[dict[str, Any]]:
