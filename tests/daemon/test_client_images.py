@@ -29,7 +29,7 @@ def test_pull_is_a_real_pull(engine: Daemon) -> None:
     engine.docker("rmi", "-f", "busybox", check=False)
     shown = engine.docker("pull", "busybox").stdout
     assert "Using default tag: latest" in shown
-    assert "Pull complete" in shown
+    assert "Pull complete" in shown or "Already exists" in shown  # another image may hold its layer
     assert "Digest: sha256:" in shown
     assert "Status: Downloaded newer image for busybox:latest" in shown
     assert shown.rstrip().endswith("docker.io/library/busybox:latest")

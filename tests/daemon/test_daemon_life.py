@@ -37,7 +37,7 @@ def busybox(engine: Daemon) -> Callable[[Daemon], None]:
 
     def bring(daemon: Daemon) -> None:
         name = f"{engine.get('/glassdock/status')[1]['registry']}/library/busybox"
-        daemon.docker("pull", name)
+        assert "Pull complete" in daemon.docker("pull", name).stdout
         daemon.docker("tag", name, "busybox")
 
     return bring

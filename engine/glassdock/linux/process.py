@@ -1,12 +1,13 @@
 """Small calls about this process that Python's os module lacks.
 
-Interface: `close_range`, `setdomainname`, `personality`.
+Interface: `close_range`, `setdomainname`, `personality`, `rt_sigaction`.
 
-Sources: close_range(2), setdomainname(2), personality(2).
+Sources: close_range(2), setdomainname(2), personality(2), rt_sigaction(2).
 """
 
 from __future__ import annotations
 
+import os
 from enum import IntFlag
 
 from glassdock.linux import libc
@@ -14,6 +15,8 @@ from glassdock.linux import libc
 _setdomainname = libc.function("setdomainname")
 _personality = libc.function("personality")
 _LAST = 0x7FFFFFFF
+_RT_SIGACTION = {"x86_64": 13, "i686": 174, "aarch64": 134, "riscv64": 134, "armv7l": 174}
+_SIGSET_SIZE = 8
 
 
 class CloseRange(IntFlag):
@@ -37,3 +40,10 @@ def setdomainname(name: str) -> None:
 def personality(persona: int) -> int:
     """personality(2): returns the one before."""
     return libc.invoke("personality", _personality, libc.ulong(persona), shown=(hex(persona),))
+
+
+def rt_sigaction(number: int) -> None:
+    """rt_sigaction(2): the default action for a signal, also for 32 and 33, which the C library keeps to itself."""
+    default = bytes(64)  # struct sigaction on every architecture: SIG_DFL is a null pointer, no flags, an empty mask
+    call = _RT_SIGACTION[os.uname().machine]
+    libc.syscall("rt_sigaction", call, number, default, None, _SIGSET_SIZE, shown=(number, "SIG_DFL"))

@@ -25,6 +25,7 @@ from typing import NoReturn
 
 from glassdock import trace
 from glassdock.errors import StartFailed
+from glassdock.linux.process import rt_sigaction
 from glassdock.runtime import capabilities, cgroups, defaults, messages, plan, shim
 from glassdock.runtime.child import Child, device_path, failure_of, hide, keep_only
 from glassdock.runtime.messages import Failed, Order
@@ -170,6 +171,9 @@ def main() -> None:
     hide("glassdock-run")
     daemon = socket.socket(fileno=int(descriptor))
     daemon.set_inheritable(False)
+    # Programs that posix_spawn starts (make's, for one) get these ignored, and so would every container.
+    for number in (32, 33):
+        rt_sigaction(number)
     cgroups.clear(parent, POOL_PREFIX)
     # Only version 1 can give a group its name later; on version 2 a clone into a group costs nothing anyway.
     wanted = int(pool) if cgroups.layout().v1 else 0
