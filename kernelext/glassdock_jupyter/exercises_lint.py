@@ -2,7 +2,7 @@
 
 Interface:
 - `read(catalog, notebooks)`: what is wrong, one sentence each; an empty list for a course that is whole.
-- `CODE_LINES`: how long a code cell may be.
+- `CODE_LINES`, `CODE_WIDTH`: how long a code cell may be, and how wide, so that it is read without scrolling.
 
 Rules: nothing is run here; `exercises_trial` runs the exercises against an engine.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 from glassdock_jupyter.exercises_catalog import Catalog, Exercise
 
-CODE_LINES = 20
+CODE_LINES, CODE_WIDTH = 20, 88
 _TAGS = re.compile(r"nbval-ignore-output|raises-exception|work:[a-z-]+")
 _QUESTION = ("?", "？")
 
@@ -126,6 +126,8 @@ def _cells(cells: list[dict[str, Any]], exercises: list[Exercise]) -> Iterator[s
         source = _source(cell)
         if len(source.splitlines()) > CODE_LINES:
             yield f"the cell {cell['id']} has more than {CODE_LINES} lines"
+        if any(len(line) > CODE_WIDTH for line in source.splitlines()):
+            yield f"the cell {cell['id']} has a line of more than {CODE_WIDTH} characters"
         if "NBVAL_" in source:
             yield f"the cell {cell['id']} steers nbval by a comment; use a tag"
         if cell["execution_count"] is None:

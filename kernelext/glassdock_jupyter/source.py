@@ -1,7 +1,8 @@
 """The magic `%source`: the engine's own code, live, as it runs on this machine.
 
 Interface:
-- `find(name)`: the function, class or module that `containers.manager.Manager.start` names, as a `Source`.
+- `find(name)`: the function, class, module or module's table that `containers.manager.Manager.start` or
+  `daemon.app.ROUTES` names, as a `Source`.
 - `source_command`: the magic's words, as a click command that returns the `Source`.
 
 Rules: names are given below `glassdock`; the text comes from the loaded module, never from a copy.
@@ -9,8 +10,10 @@ Rules: names are given below `glassdock`; the text comes from the loaded module,
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
+import sys
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,10 +51,9 @@ def find(name: str) -> Source:
         file = inspect.getsourcefile(target)
         lines, line = inspect.getsourcelines(target)
     except (TypeError, OSError):
-        file = None
-        lines, line = [], 0
+        file, lines, line = _assignment(path)
     if file is None:
-        raise NotFound(f"{path} has no source of its own", "Name a function, a class or a module.")
+        raise NotFound(f"{path} has no source of its own", "Name a function, a class, a module or a module's table.")
     text = textwrap.dedent("".join(lines))
     shown = text.splitlines(keepends=True)
     if len(shown) > _LINES:
@@ -85,6 +87,20 @@ def _resolve(name: str) -> tuple[Any, str]:
             raise _missing(part, path, found)
         path = following
     return found, path
+
+
+def _assignment(path: str) -> tuple[str | None, list[str], int]:
+    """File, lines and first line of a value that a module of ours gives a name; no file where there is none."""
+    owner, _, name = path.rpartition(".")
+    module = sys.modules.get(owner)
+    if module is None or not hasattr(module, "__file__"):
+        return None, [], 0
+    text = inspect.getsource(module)
+    for node in ast.parse(text).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return module.__file__, text.splitlines(keepends=True)[node.lineno - 1 : node.end_lineno], node.lineno
+    return None, [], 0
 
 
 def _missing(part: str, path: str, found: Any) -> NotFound:

@@ -2,9 +2,11 @@
 
 Interface:
 - `Lab(folder, env)`: a copy of the course in `folder`, served; `.url(path)`; a context manager.
-- `browser()`: a page of a headless Chromium; a context manager.
+- `browser(profile)`: a page of a headless Chromium; a context manager.
+- `open_chapter(page, lab, name)`, `run_all(page)`: as a learner does it, each returns when JupyterLab is done.
 
-Rules: own port, own token, own settings; the notebooks that are run are copies, so that no run changes the tree.
+Rules: own port, own token, own settings; the notebooks that are run are copies without their stored outputs, so that no
+run changes the tree and nothing stored is taken for what a run has drawn.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -24,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.course.chapters import ROOT
 
@@ -40,8 +42,9 @@ _FLAGS = [
 ]
 _SETTINGS: dict[str, dict[str, Any]] = {
     "apputils-extension/notification": {"checkForUpdates": False, "fetchNews": "false"},
-    # Cells outside of the window stay in the document, where the test looks for them.
-    "notebook-extension/tracker": {"windowingMode": "none"},
+    # Cells outside of the window stay in the document, where the test looks for them; on a busy machine the chapter may
+    # open before the kernels are listed, and JupyterLab would ask which one is meant.
+    "notebook-extension/tracker": {"windowingMode": "none", "autoStartDefaultKernel": True},
 }
 
 
@@ -61,7 +64,8 @@ class Lab:
 
     def __enter__(self) -> Self:
         work, settings = self.folder / "work", self.folder / "settings"
-        shutil.copytree(ROOT / "notebooks", work / "notebooks")
+        for path in sorted((ROOT / "notebooks").rglob("*.ipynb")):
+            _copy_bare(path, work / path.relative_to(ROOT))
         for name, value in _SETTINGS.items():
             place = settings / "@jupyterlab" / f"{name}.jupyterlab-settings"
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -128,3 +132,28 @@ def browser(profile: Path, *, width: int = 1500, height: int = 1000, dark: bool 
             yield context.pages[0]
         finally:
             context.close()
+
+
+def open_chapter(page: Page, lab: Lab, name: str) -> None:
+    """Open a notebook and wait until its kernel is there."""
+    page.goto(lab.url(f"lab/tree/notebooks/{name}.ipynb"))
+    expect(page.get_by_text("Glassdock | Idle")).to_be_visible(timeout=60_000)
+
+
+def run_all(page: Page) -> None:
+    """Run → Run All Cells, and wait until the last code cell has its number and the kernel is idle."""
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
+    expect(prompts.last).to_have_text(re.compile(r"\[\d+\]:"), timeout=120_000)
+    expect(page.get_by_text("Glassdock | Idle")).to_be_visible(timeout=30_000)
+
+
+def _copy_bare(source: Path, target: Path) -> None:
+    """A notebook as it is before anybody has run it."""
+    notebook = json.loads(source.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            cell |= {"outputs": [], "execution_count": None}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(notebook), encoding="utf-8")

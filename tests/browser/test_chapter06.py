@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.lab import Lab, browser
+from tests.browser.lab import Lab, browser, open_chapter, run_all
 from tests.course.chapters import ROOT, environment
 from tests.support.daemon import Daemon
 
@@ -22,9 +22,8 @@ def page(engine: Daemon, short_tmp: Path) -> Iterator[Page]:
     """Chapter 06, opened and its kernel started."""
     env = environment(engine, short_tmp)
     with Lab(short_tmp, env) as lab, browser(short_tmp / "profile") as page:
-        page.goto(lab.url("lab/tree/notebooks/06_execution_flow.ipynb"))
-        expect(page.get_by_role("heading", name="What happens when you say run")).to_be_visible(timeout=60_000)
-        expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_attached(timeout=60_000)
+        open_chapter(page, lab, "06_execution_flow")
+        expect(page.get_by_role("heading", name="What happens when you say run")).to_be_visible()
         yield page
 
 
@@ -58,15 +57,6 @@ def test_run_all_draws_both_pictures_of_this_run_and_leaves_nothing(engine: Daem
     assert "/tonight" not in engine.containers().values()
     for container in engine.containers():
         engine.request("DELETE", f"/containers/{container}?force=1")
-
-
-def run_all(page: Page) -> None:
-    """Run → Run All Cells, and wait until the last code cell has its number and the kernel is idle."""
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
-    expect(prompts.last).to_have_text(re.compile(r"\[\d+\]:"), timeout=120_000)
-    expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_attached(timeout=30_000)
 
 
 def steps(run: Locator) -> list[tuple[str, str]]:

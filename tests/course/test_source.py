@@ -23,13 +23,20 @@ def test_a_method_and_a_module_are_found() -> None:
     assert "more lines" in find("trace").text
 
 
+def test_a_table_is_shown_from_its_first_line_to_its_last() -> None:
+    text = find("daemon.app.ROUTES").text
+    assert text.startswith("ROUTES: ")
+    assert text.rstrip().endswith(")")
+    assert '"/containers/create"' in text
+
+
 def test_a_name_that_is_nearly_right_gets_the_right_one() -> None:
     with pytest.raises(NotFound) as caught:
         find("trace.spam")
     assert caught.value.remedy == "Did you mean glassdock.trace.span?"
 
 
-@pytest.mark.parametrize("name", ["no_such.module", "paths.DEFAULT_ROOT", "__version__"])
+@pytest.mark.parametrize("name", ["no_such.module", "paths.Paths.root", "trace.Span.id"])
 def test_what_has_no_source_is_a_sentence(name: str) -> None:
     with pytest.raises(NotFound):
         find(name)
