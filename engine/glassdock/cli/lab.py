@@ -140,7 +140,7 @@ def _say_what_runs(client: Any) -> None:
         _console.print(f"[yellow]Note:[/yellow] {warning}")
     if not status["can_run"]:
         _console.print(
-            "  You can read every chapter, pull, build from layers that need no RUN, and look at images.\n"
+            "  You can read every chapter, pull and push images, and look into them.\n"
             "  To run containers, open the lab as root: sudo make lab\n"
             "  `glassdock doctor` shows what this machine allows, axis by axis."
         )
