@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.tree import ROOT, files, modules, name
+from tests.support.tree import ROOT, files, modules, name, tracked
 
 LONGEST_FILE = 450
 LONGEST_FUNCTION = 60
@@ -120,7 +120,7 @@ def test_the_launcher_is_light() -> None:
 
 
 def test_the_top_level_holds_what_the_design_lists() -> None:
-    found = {path.relative_to(ROOT).parts[0] for path in files()}
+    found = {path.relative_to(ROOT).parts[0] for path in tracked()}
     assert found - TOP_LEVEL == set()
     assert TOP_LEVEL - found == set()
 

@@ -205,11 +205,12 @@ class _Client(_Half):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        cast(asyncio.Transport, transport).pause_reading()
         self._connecting = asyncio.get_running_loop().create_task(self._connect())
 
     async def _connect(self) -> None:
         assert self.transport is not None
+        # Here and not in connection_made: with Python 3.11.2 the loop begins to read after it, paused or not.
+        self.transport.pause_reading()
         other = _Half(self._relays)
         self.other, other.other = other, self
         try:
