@@ -44,13 +44,17 @@ function drawFolder(folder, open) {
   for (const [name, inside] of [...folder.folders].sort(([a], [b]) => (a < b ? -1 : 1))) {
     const total = countOf(inside);
     const details = element("details", open || total <= 12 ? { open: "" } : {});
+    const own = folder.files.find((file) => file.name === name); // the layer made or changed the folder itself, too
+    const label = element("span", own ? { class: `gd-${own.kind}`, "aria-label": `${own.kind} ${name}` } : {});
+    label.append(`${own ? `${own.sign} ` : ""}${name}/ `);
     details.append(
-      element("summary", { class: "gd-code" }, `${name}/ `, element("span", { class: "gd-soft" }, `${total}`)),
+      element("summary", { class: "gd-code" }, label, element("span", { class: "gd-soft" }, `${total}`)),
       drawFolder(inside, open),
     );
     made.append(details);
   }
-  for (const file of folder.files.sort((a, b) => (a.name < b.name ? -1 : 1))) {
+  const files = folder.files.filter((file) => !folder.folders.has(file.name));
+  for (const file of files.sort((a, b) => (a.name < b.name ? -1 : 1))) {
     const size = file.size === null ? "" : humanSize(file.size);
     const word = element("span", { class: `gd-${file.kind}`, "aria-label": `${file.kind} ${file.name}` });
     word.append(`${file.sign} ${file.name}`);

@@ -19,6 +19,7 @@ from glassdock.client.recording import Step, lines, merge
 from glassdock.trace import Span
 from glassdock_jupyter.show import CODE, SOFT, Shown, escape
 
+_STORY = 4  # how deep the twin goes before the whole recording opens on demand
 COLOURS = {
     "client": "#1976d2",
     "daemon": "#6a4fbf",
@@ -74,12 +75,18 @@ class RunRecorder(Shown):
         return f"<Run {self.name}: {' → '.join(self.actors)}>"
 
     def _html(self) -> str:
-        rows = "".join(self._row(step) for step in self.steps)
-        total = self.duration / 1e6
+        story = [step for step in self.steps if step.depth <= _STORY and not step.ahead]
         return (
-            f'<table aria-label="The run {escape(self.name)}" style="{CODE};width:100%;max-width:1100px">'
-            f'<caption style="text-align:left"><b>The run {escape(self.name)}</b> '
-            f'<span style="color:{SOFT}">{total:.2f} ms</span></caption>'
+            f'<section aria-label="The run {escape(self.name)}" style="max-width:1100px">'
+            f'<b>The run {escape(self.name)}</b> <span style="color:{SOFT}">{self.duration / 1e6:.2f} ms</span>'
+            f"{self._rows(story)}"
+            f"<details><summary>all {len(self.steps)} steps</summary>{self._rows(self.steps)}</details></section>"
+        )
+
+    def _rows(self, steps: Sequence[Step]) -> str:
+        rows = "".join(self._row(step) for step in steps)
+        return (
+            f'<table style="{CODE};width:100%;table-layout:auto">'
             '<thead><tr><th scope="col" style="text-align:left">who</th>'
             '<th scope="col" style="text-align:left">step</th>'
             '<th scope="col" style="text-align:right">time</th><th scope="col" style="width:45%"></th></tr></thead>'
