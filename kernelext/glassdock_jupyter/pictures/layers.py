@@ -122,10 +122,12 @@ def _twin(layer: Layer, most: int) -> str:
         f'<code style="{CODE}">{escape(layer.instruction)}</code> <span style="color:{SOFT}">'
         f"{human_size(layer.size)}, {layer.summary}</span>{bar}"
     )
-    box = f"border:1px solid {LINE};border-radius:3px;padding:4px 8px;margin-top:3px"
     files = _twin_files(layer)
+    # One shorthand: in a notebook that is not trusted, JupyterLab takes it away as a whole.
+    line = f"1px {'solid' if files else 'dashed'} {LINE}"
+    box = f"border:{line};border-radius:3px;padding:4px 8px;margin-top:3px"
     if not files:
-        return f'<div style="{box};border-style:dashed">{head}</div>'
+        return f'<div style="{box}">{head}</div>'
     return f'<details style="{box}"><summary>{head}</summary><ul style="{CODE};list-style:none">{files}</ul></details>'
 
 
