@@ -95,7 +95,7 @@ class Lines:
         started = self._response.prepared or not self._queue.empty()
         told = isinstance(error, GlassdockError) and started
         if told and isinstance(error, GlassdockError):
-            detail: dict[str, Any] = {"message": error.message, "remedy": error.remedy or ""}
+            detail = to_body(error)
             if isinstance(error, BuildError) and error.code:
                 detail["code"] = error.code  # what `docker build` exits with
             self({"errorDetail": detail, "error": error.message})

@@ -24,6 +24,7 @@ from glassdock.engine import Engine
 from glassdock.errors import Conflict, from_oserror
 from glassdock.paths import Paths
 
+_PATIENCE = 3.0  # seconds: a daemon that was told to stop may still be at it
 log = logging.getLogger("glassdock.daemon")
 
 
@@ -34,7 +35,7 @@ def serve(socket: Path, root: Path, registry_port: int) -> None:
         paths.make()
         socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = filelock.FileLock(paths.root / "daemon.lock", mode=0o600)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_PATIENCE)
     except filelock.Timeout:
         raise Conflict(
             f"a daemon already runs on the state folder {root}",

@@ -25,7 +25,7 @@ from pathlib import Path
 import msgspec
 
 from glassdock import trace
-from glassdock.errors import Conflict, NotFound, Unavailable
+from glassdock.errors import Conflict, NotFound, NotSupported, Unavailable
 from glassdock.linux.mount import AT_FDCWD, MountAttr, OpenTree, mount_setattr, open_tree
 from glassdock.oci.runtime import Linux, Spec
 from glassdock.paths import Paths, atomic_write
@@ -132,7 +132,7 @@ class Launcher:
         made = cls(paths, ready)
         await made._start()
         profile = seccomp.default_profile(capabilities.DEFAULT)
-        with contextlib.suppress(Exception):  # where libseccomp is missing, the launch that needs it says so
+        with contextlib.suppress(NotSupported):  # where libseccomp is missing, the launch that needs it says so
             await asyncio.to_thread(seccomp.compile, profile)
         return made
 
