@@ -14,8 +14,9 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 import uuid
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -191,3 +192,19 @@ def frames(data: bytes) -> list[tuple[int, bytes]]:
 def joined(data: bytes, stream: int) -> bytes:
     """All bytes of one stream out of frames."""
     return b"".join(part for number, part in frames(data) if number == stream)
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until it holds, at most ten seconds."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    """True for a process that is there and is not just waiting to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -9,7 +9,7 @@ import pytest
 
 from glassdock.errors import CommandNotFound, StartFailed
 from glassdock.oci.runtime import Mount, Namespace
-from glassdock.runtime import defaults
+from glassdock.runtime import cgroups, defaults
 from tests.runtime.lab import Lab
 
 pytestmark = pytest.mark.needs_root
@@ -121,7 +121,8 @@ def test_what_steers_the_machine_is_read_only(lab: Lab) -> None:
     paths += [path for path in ("/proc/sysrq-trigger",) if os.path.exists(path)]
     result = lab.run("sh", "-c", f"for p in {' '.join(paths)}; do echo x > $p; done")
     assert result.err.count("Read-only file system") == len(paths)
-    written = lab.run("sh", "-c", "echo x > /sys/kernel/mm/ksm/run; mkdir /sys/fs/cgroup/pids/x")
+    group = "/sys/fs/cgroup/pids/x" if cgroups.layout().v1 else "/sys/fs/cgroup/x"
+    written = lab.run("sh", "-c", f"echo x > /sys/kernel/mm/ksm/run; mkdir {group}")
     assert written.err.count("Read-only file system") == 2
 
 
