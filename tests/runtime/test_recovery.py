@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -322,8 +323,9 @@ def test_nothing_is_imported_after_the_fork(
     with closing(verbose), verbose.folder() as folder:
         assert verbose.run("true").code == 0
         assert "import 'glassdock.runtime.shim'" in capfd.readouterr().err, "before the fork it is told"
-        process = verbose.start(verbose.request(folder, "sh", "-c", "echo x; exit 3"))
-        with verbose.do(process.attach(stdin=False, stdout=True, stderr=True)):
+        process = verbose.start(verbose.request(folder, "sh", "-c", "cat; exit 3", stdin=True, stdin_once=True))
+        with verbose.do(process.attach(stdin=True, stdout=True, stderr=True)) as stream:
+            stream.shutdown(socket.SHUT_WR)
             assert verbose.do(process.wait()).code == 3
         time.sleep(0.1)
         assert [line for line in capfd.readouterr().err.splitlines() if line.startswith("import ")] == []
