@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from glassdock.daemon.main import serve
+from glassdock.errors import Forbidden
 from tests.support.daemon import Daemon
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs("docker")]
@@ -46,6 +48,17 @@ def busybox(engine: Daemon) -> Callable[[Daemon], None]:
 def test_the_socket_is_the_users_alone(own: Daemon) -> None:
     own.start()
     assert stat.S_IMODE(os.stat(own.socket).st_mode) == 0o600
+
+
+def test_a_folder_that_somebody_else_made_is_refused_for_the_socket(short_tmp: Path) -> None:
+    os.chown(short_tmp, 1, 1)
+    os.chmod(short_tmp, 0o777)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(Forbidden, match="belongs to user 1, not to you"):
+            serve(short_tmp / "engine.sock", short_tmp / "root", 0)
+    finally:
+        os.seteuid(0)
 
 
 def test_it_starts_again_on_the_same_state(own: Daemon) -> None:

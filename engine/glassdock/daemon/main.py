@@ -21,7 +21,7 @@ from aiohttp import web
 
 from glassdock.daemon.app import application
 from glassdock.engine import Engine
-from glassdock.errors import Conflict, from_oserror
+from glassdock.errors import Conflict, Forbidden, from_oserror
 from glassdock.paths import Paths
 
 _PATIENCE = 3.0  # seconds: a daemon that was told to stop may still be at it
@@ -34,6 +34,7 @@ def serve(socket: Path, root: Path, registry_port: int) -> None:
     try:
         paths.make()
         socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_owner(socket.parent)
         lock = filelock.FileLock(paths.root / "daemon.lock", mode=0o600)
         lock.acquire(timeout=_PATIENCE)
     except filelock.Timeout:
@@ -68,6 +69,16 @@ async def _serve(socket: Path, paths: Paths, registry_port: int) -> None:
         finally:
             await runner.cleanup()
             socket.unlink(missing_ok=True)
+
+
+def _check_owner(folder: Path) -> None:
+    """Raise Forbidden where somebody else made the folder first: in /tmp anybody can, and would own the socket."""
+    owner = folder.stat().st_uid
+    if os.geteuid() != 0 and owner not in (os.geteuid(), 0):
+        raise Forbidden(
+            f"the socket's folder {folder} belongs to user {owner}, not to you",
+            "Choose another place with --socket or $GLASSDOCK_HOST.",
+        )
 
 
 async def _listen(runner: web.AppRunner, socket: Path) -> None:
