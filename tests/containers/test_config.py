@@ -55,8 +55,8 @@ def test_the_containers_values_win_over_the_images() -> None:
     assert merged.labels == {"x": "mine", "y": "2"}
 
 
-def test_a_bare_name_removes_a_variable() -> None:
-    assert merge_env(("A=1", "B=2"), ("A",)) == ("B=2",)
+def test_a_bare_name_is_recorded_instead_of_the_images_value() -> None:
+    assert merge_env(("A=1", "B=2"), ("A",)) == ("A", "B=2")
 
 
 def test_an_option_that_is_not_built_is_refused_and_named() -> None:

@@ -117,6 +117,7 @@ class HostConfig(msgspec.Struct, frozen=True, rename="pascal"):
     memory: int = 0
     memory_reservation: int = 0
     memory_swap: int = 0
+    memory_swappiness: int | None = None
     nano_cpus: int = 0
     cpu_shares: int = 0
     cpu_period: int = 0
@@ -226,15 +227,8 @@ def merge(config: Config, image: oci.ContainerConfig) -> Config:
 
 
 def merge_env(lower: tuple[str, ...], upper: tuple[str, ...]) -> tuple[str, ...]:
-    """`KEY=value` words, the upper ones winning; a bare `KEY` in `upper` removes it (docker run -e KEY)."""
-    merged = {word.partition("=")[0]: word for word in lower}
-    for word in upper:
-        key, equals, _ = word.partition("=")
-        if equals:
-            merged[key] = word
-        else:
-            merged.pop(key, None)
-    return tuple(merged.values())
+    """`KEY=value` words, the upper ones winning. A bare `KEY` stays in the record and is not set in the process."""
+    return tuple({word.partition("=")[0]: word for word in (*lower, *upper)}.values())
 
 
 # What this version would have to ignore: refused unless it has one of these values (each means "off").
@@ -265,7 +259,10 @@ def refuse_unsupported(host: HostConfig) -> None:
     if host.restart_policy.name not in (None, "", "no"):
         raise NotSupported("--restart is not supported yet", "Start the container again by hand.")
     if host.log_config.type not in ("", "json-file", "none"):
-        raise NotSupported(f"log driver {host.log_config.type!r} is not supported", "Use json-file or none.")
+        message = f"logger: no log driver named '{host.log_config.type}' is registered"
+        raise InvalidParameter(message, "Use json-file or none.")
+    if host.memory_swappiness is not None and not -1 <= host.memory_swappiness <= 100:
+        raise InvalidParameter(f"Invalid value: {host.memory_swappiness}, valid memory swappiness range is 0-100")
     if 0 < host.memory < 6 * 1024 * 1024:
         raise InvalidParameter("Minimum memory limit allowed is 6MB")
     if host.nano_cpus and (host.cpu_quota or host.cpu_period):

@@ -46,7 +46,7 @@ def runtime_spec(container: Container, folder: Path, tag: str) -> oci.Spec:
         root=oci.Root(readonly=host.readonly_rootfs),
         process=oci.Process(
             args=container.argv,
-            env=_environment(container),
+            env=environment(container, tty=container.config.tty),
             cwd=config.working_dir or "/",
             terminal=config.tty,
             console_size=_console(host),
@@ -146,13 +146,15 @@ def warnings(container: Container) -> list[str]:
     return [f"This machine does not let the engine grant {', '.join(sorted(missing))}: left out."]
 
 
-def _environment(container: Container) -> tuple[str, ...]:
-    given = container.config.env or ()
-    names = {word.partition("=")[0] for word in given}
+def environment(container: Container, *, tty: bool) -> tuple[str, ...]:
+    """The variables of a process in the container: what was given, and what Docker adds."""
+    words = container.config.env or ()
+    names = {word.partition("=")[0] for word in words}
+    given = [word for word in words if "=" in word]  # a bare name is asked for as "not set"
     base = [] if "PATH" in names else [_PATH]
     if "HOSTNAME" not in names:
         base.append(f"HOSTNAME={container.hostname}")
-    if container.config.tty and "TERM" not in names:
+    if tty and "TERM" not in names:
         base.append("TERM=xterm")
     return (*base, *given)
 
@@ -248,7 +250,12 @@ def _resources(host: HostConfig) -> oci.Resources:
     swap = host.memory_swap or (2 * host.memory if host.memory else 0)
     return oci.Resources(
         devices=(oci.DeviceRule(allow=True),) if host.privileged else defaults.device_rules(),
-        memory=oci.Memory(limit=host.memory or None, reservation=host.memory_reservation or None, swap=swap or None),
+        memory=oci.Memory(
+            limit=host.memory or None,
+            reservation=host.memory_reservation or None,
+            swap=swap or None,
+            swappiness=None if host.memory_swappiness in (None, -1) else host.memory_swappiness,
+        ),
         cpu=oci.CPU(
             shares=host.cpu_shares or None,
             quota=quota or None,

@@ -9,6 +9,7 @@ Source: https://docs.docker.com/reference/api/engine/version/v1.47/#tag/Containe
 from __future__ import annotations
 
 import asyncio
+import os
 import struct
 import time
 from collections.abc import Callable
@@ -16,9 +17,9 @@ from collections.abc import Callable
 from aiohttp import web
 
 from glassdock.containers.config import CreateRequest
-from glassdock.containers.logs import LogQuery, read
+from glassdock.containers.logs import Entry, LogQuery, read
 from glassdock.containers.model import Container
-from glassdock.containers.streams import Streams
+from glassdock.containers.streams import Streams, pair
 from glassdock.daemon import answers, hijack, views
 from glassdock.daemon.answers import ENGINE, filters, flag, number
 from glassdock.engine import Engine
@@ -106,9 +107,12 @@ async def resize(request: web.Request) -> web.StreamResponse:
 
 async def inspect(request: web.Request) -> web.StreamResponse:
     """GET /containers/{name}/json."""
-    containers = request.app[ENGINE].containers
+    engine = request.app[ENGINE]
+    containers = engine.containers
     found = containers.get(request.match_info["name"])
-    return answers.json(views.container_inspect(found, containers.folder(found), containers.log_path(found)))
+    shown = views.container_inspect(found, containers.folder(found), containers.log_path(found))
+    shown["ExecIDs"] = engine.execs.of(found) or None
+    return answers.json(shown)
 
 
 async def ps(request: web.Request) -> web.StreamResponse:
@@ -159,10 +163,25 @@ async def attach(request: web.Request) -> web.StreamResponse:
     engine = request.app[ENGINE]
     container = engine.containers.get(request.match_info["name"])
     streams = Streams(stdin=flag(request, "stdin"), stdout=flag(request, "stdout"), stderr=flag(request, "stderr"))
-    if not flag(request, "stream"):
-        return await logs(request)
-    descriptor = await engine.containers.attach(container.id, streams)
-    return await hijack.splice(request, descriptor, content_type(request, container))
+    earlier = b""
+    if flag(request, "logs") and (streams.stdout or streams.stderr):
+        query = LogQuery(stdout=streams.stdout, stderr=streams.stderr)
+        entries = read(engine.containers.log_path(container), query, lambda: False)
+        earlier = b"".join([_framed(container, entry, query) async for entry in entries])
+    if flag(request, "stream"):
+        descriptor = await engine.containers.attach(container.id, streams)
+    else:  # only what was written so far: a stream that is at its end
+        descriptor, ended = pair()
+        os.close(ended)
+    return await hijack.splice(request, descriptor, content_type(request, container), earlier)
+
+
+def _framed(container: Container, entry: Entry, query: LogQuery) -> bytes:
+    """An entry of the log as the stream has it: raw with a terminal, else in a frame."""
+    text = entry.text(query.timestamps)
+    if container.config.tty:
+        return text
+    return struct.pack(">BxxxL", 2 if entry.stream == "stderr" else 1, len(text)) + text
 
 
 async def logs(request: web.Request) -> web.StreamResponse:
@@ -173,10 +192,7 @@ async def logs(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": content_type(request, container)})
     await response.prepare(request)
     async for entry in read(engine.containers.log_path(container), query, lambda: container.state.running):
-        text = entry.text(query.timestamps)
-        if not container.config.tty:
-            text = struct.pack(">BxxxL", 2 if entry.stream == "stderr" else 1, len(text)) + text
-        await response.write(text)
+        await response.write(_framed(container, entry, query))
     await response.write_eof()
     return response
 
@@ -210,5 +226,4 @@ def _moment(request: web.Request, name: str) -> float:
 def content_type(request: web.Request, container: Container) -> str:
     """Raw with a terminal; framed without, under its own name from API 1.42."""
     version = request.match_info.get("version", answers.API_VERSION)
-    framed = not container.config.tty and int(version.partition(".")[2]) >= 42
-    return hijack.MULTIPLEXED if framed else hijack.RAW
+    return hijack.stream_type(version, tty=container.config.tty)

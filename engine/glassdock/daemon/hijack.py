@@ -1,6 +1,6 @@
 """A connection that turns into a container's streams: 101, then bytes both ways.
 
-Interface: `await splice(request, fd)`: answers the request, then passes bytes until one side has ended.
+Interface: `await splice(request, fd, content_type)`: answers the request, then passes bytes until one side has ended.
 
 Rules: bytes are passed on, never looked at. The client may close its writing half (the end of stdin) and goes on
 reading. Each direction stops reading while the other side's buffer is full, so a slow reader costs no memory.
@@ -18,6 +18,9 @@ from aiohttp import web
 
 RAW = "application/vnd.docker.raw-stream"
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
+
+# Seconds between the head and what is there already: the SDK for Python loses bytes that come with the head.
+_GAP = 0.02
 
 
 class _Side(asyncio.Protocol):
@@ -61,8 +64,8 @@ class _Side(asyncio.Protocol):
             self.other.transport.resume_reading()
 
 
-async def splice(request: web.Request, descriptor: int, content_type: str) -> web.StreamResponse:
-    """Answer 101 (200 where the client asked for no upgrade) and pass bytes until both sides are done."""
+async def splice(request: web.Request, descriptor: int, content_type: str, before: bytes = b"") -> web.StreamResponse:
+    """Answer 101 (200 where the client asked for no upgrade), send `before`, and pass bytes until both sides end."""
     loop = asyncio.get_running_loop()
     client, container = _Side(), _Side()
     client.other, container.other = container, client
@@ -73,9 +76,15 @@ async def splice(request: web.Request, descriptor: int, content_type: str) -> we
         raise ConnectionResetError("the client has gone")
     transport.write(_head(request, content_type))
     http = transport.get_protocol()
+    transport.pause_reading()  # what the client sends meanwhile waits in the kernel
     transport.set_protocol(client)
     client.connection_made(transport)
+    if before:
+        await asyncio.sleep(_GAP)
+        transport.write(before)
     await loop.create_connection(lambda: container, sock=socket.socket(fileno=descriptor))
+    if not transport.is_closing():
+        transport.resume_reading()
     try:
         await client.done
     finally:

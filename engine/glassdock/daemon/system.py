@@ -126,8 +126,8 @@ async def info(request: web.Request) -> web.StreamResponse:
             "NoProxy": "",
             "Labels": [],
             "ExperimentalBuild": False,
-            "Runtimes": {"glassdock": {"path": "glassdock"}},
-            "DefaultRuntime": "glassdock",
+            "Runtimes": {"glassdock": {"path": "glassdock"}, views.RUNTIME: {"path": "glassdock"}},
+            "DefaultRuntime": views.RUNTIME,
             "Swarm": {
                 "NodeID": "",
                 "NodeAddr": "",

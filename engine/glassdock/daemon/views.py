@@ -19,6 +19,9 @@ from glassdock.containers.model import Container, Status
 from glassdock.images.model import Image
 from glassdock.network.model import Network
 
+RUNTIME = "runc"  # the name that clients know for the default runtime (decision 0090)
+_PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
+
 
 def when(nanoseconds: int) -> str:
     """RFC 3339 with nanoseconds; Docker's zero time for never."""
@@ -80,6 +83,9 @@ def _host_config(container: Container) -> dict[str, Any]:
         host["NetworkMode"] = "bridge"
     host["IpcMode"] = host["IpcMode"] or "private"
     host["CgroupnsMode"] = host["CgroupnsMode"] or "private"
+    host["LogConfig"]["Type"] = host["LogConfig"]["Type"] or "json-file"
+    host["LogConfig"]["Config"] = host["LogConfig"]["Config"] or {}
+    host["Runtime"] = host["Runtime"] or RUNTIME
     return host
 
 
@@ -93,8 +99,8 @@ def _mounts(container: Container) -> list[dict[str, Any]]:
                 "Source": source,
                 "Destination": target,
                 "Mode": ":".join(mode),
-                "RW": "ro" not in mode,
-                "Propagation": "rprivate",
+                "RW": "ro" not in ",".join(mode).split(","),
+                "Propagation": next((word for word in ",".join(mode).split(",") if word in _PROPAGATIONS), "rprivate"),
             }
         )
     for mount in container.host.mounts or ():
