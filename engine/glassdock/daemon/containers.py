@@ -107,12 +107,9 @@ async def resize(request: web.Request) -> web.StreamResponse:
 
 async def inspect(request: web.Request) -> web.StreamResponse:
     """GET /containers/{name}/json."""
-    engine = request.app[ENGINE]
-    containers = engine.containers
+    containers = request.app[ENGINE].containers
     found = containers.get(request.match_info["name"])
-    shown = views.container_inspect(found, containers.folder(found), containers.log_path(found))
-    shown["ExecIDs"] = engine.execs.of(found) or None
-    return answers.json(shown)
+    return answers.json(views.container_inspect(found, containers.folder(found), containers.log_path(found)))
 
 
 async def ps(request: web.Request) -> web.StreamResponse:
@@ -226,4 +223,5 @@ def _moment(request: web.Request, name: str) -> float:
 def content_type(request: web.Request, container: Container) -> str:
     """Raw with a terminal; framed without, under its own name from API 1.42."""
     version = request.match_info.get("version", answers.API_VERSION)
-    return hijack.stream_type(version, tty=container.config.tty)
+    framed = not container.config.tty and int(version.partition(".")[2]) >= 42
+    return hijack.MULTIPLEXED if framed else hijack.RAW
