@@ -1,6 +1,8 @@
 """A connection that turns into a container's streams: 101, then bytes both ways.
 
-Interface: `await splice(request, fd, content_type)`: answers the request, then passes bytes until one side has ended.
+Interface:
+- `await splice(request, fd, content_type)`: answers the request, then passes bytes until one side has ended.
+- `stream_type(version, tty)`: what such a stream is called.
 
 Rules: bytes are passed on, never looked at. The client may close its writing half (the end of stdin) and goes on
 reading. Each direction stops reading while the other side's buffer is full, so a slow reader costs no memory.
@@ -93,6 +95,11 @@ async def splice(request: web.Request, descriptor: int, content_type: str, befor
         transport.close()
         cast(asyncio.Protocol, http).connection_lost(None)
     return web.Response()  # never sent: the transport is closed
+
+
+def stream_type(version: str, *, tty: bool) -> str:
+    """Raw with a terminal; framed without, under its own name from API 1.42."""
+    return MULTIPLEXED if not tty and int(version.partition(".")[2]) >= 42 else RAW
 
 
 def _head(request: web.Request, content_type: str) -> bytes:
