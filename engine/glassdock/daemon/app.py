@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from glassdock.daemon import answers, build, containers, glassdock, images, networks, system
+from glassdock.daemon import absent, answers, build, containers, disk, glassdock, images, networks, system
 from glassdock.daemon.answers import API_VERSION, ENGINE, MIN_API_VERSION, Handler
 from glassdock.engine import Engine
 
@@ -24,6 +24,12 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/info", system.info),
     ("GET", "/events", system.events),
     ("POST", "/auth", system.auth),
+    ("GET", "/system/df", disk.df),
+    ("POST", "/containers/prune", disk.prune_containers),
+    ("POST", "/images/prune", disk.prune_images),
+    ("POST", "/build/prune", disk.prune_build),
+    ("POST", "/networks/prune", disk.prune_networks),
+    ("POST", "/volumes/prune", disk.prune_volumes),
     # containers
     ("GET", "/containers/json", containers.ps),
     ("POST", "/containers/create", containers.create),
@@ -50,6 +56,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     # networks
     ("GET", "/networks", networks.ls),
     ("GET", "/networks/{name}", networks.inspect),
+    *absent.ROUTES,
     # what only this engine has
     ("GET", "/glassdock/status", glassdock.status),
     ("GET", "/glassdock/doctor", glassdock.doctor),

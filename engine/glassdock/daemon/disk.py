@@ -1,0 +1,183 @@
+"""What takes space, and giving it back: `docker system df`, `docker system prune` and its parts.
+
+Interface: handlers of `GET /system/df` and of `POST /containers/prune`, `/images/prune`, `/build/prune`,
+`/networks/prune`, `/volumes/prune`.
+
+Rules: what is in use stays, whatever was asked. Sizes are those of files, counted once; a layer counts as given back
+only when it is gone. There are no volumes and no networks of a user's own yet: nothing of them is ever removed.
+
+Source: https://docs.docker.com/reference/api/engine/version/v1.47/#tag/System/operation/SystemDataUsage
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import re
+import time
+from collections import Counter
+from typing import Any
+
+from aiohttp import web
+
+from glassdock.daemon import answers, views
+from glassdock.daemon.answers import ENGINE, filters
+from glassdock.engine import Engine
+from glassdock.errors import Conflict, InvalidParameter, NotFound
+from glassdock.images.model import Image
+from glassdock.unionfs import trees
+
+Filters = dict[str, list[str]]
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+
+async def df(request: web.Request) -> web.StreamResponse:
+    """GET /system/df, of the kinds that `type` names."""
+    engine = request.app[ENGINE]
+    kinds = set(request.query.getall("type", [])) or {"container", "image", "volume", "build-cache"}
+    found: dict[str, Any] = {}
+    if "image" in kinds:
+        images = engine.images.images()
+        uses = Counter(layer.chain_id for image in images for layer in image.layers)
+        sizes = {layer.chain_id: layer.size for image in images for layer in image.layers}
+        found |= {"LayersSize": sum(sizes.values()), "Images": [_image(engine, image, uses) for image in images]}
+    if "container" in kinds:
+        found["Containers"] = await asyncio.to_thread(_containers, engine)
+    if "volume" in kinds:
+        found["Volumes"] = []
+    if "build-cache" in kinds:
+        found["BuildCache"] = await asyncio.to_thread(_cache, engine)
+        found["BuilderSize"] = sum(row["Size"] for row in found["BuildCache"])
+    return answers.json(found)
+
+
+def _image(engine: Engine, image: Image, uses: Counter[str]) -> dict[str, Any]:
+    row = views.image_summary(image, len(engine.containers.using(image.id)))
+    return row | {"SharedSize": sum(layer.size for layer in image.layers if uses[layer.chain_id] > 1)}
+
+
+def _containers(engine: Engine) -> list[dict[str, Any]]:
+    rows = []
+    for container in engine.containers.all():
+        with contextlib.suppress(NotFound, OSError):  # one that goes while we look
+            own, below = engine.snapshots.usage(container.id), 0
+            with contextlib.suppress(NotFound):
+                below = engine.images.get(container.image).size
+            row = views.container_summary(container, engine.image_name(container))
+            rows.append(row | {"SizeRw": own, "SizeRootFs": own + below})
+    return rows
+
+
+def _cache(engine: Engine) -> list[dict[str, Any]]:
+    rows = []
+    for chain in sorted(engine.builder.cache.chains()):
+        with contextlib.suppress(NotFound, OSError):
+            folder = engine.snapshots.layer_path(chain)
+            made = views.when(folder.parent.stat().st_mtime_ns)
+            row = {"ID": chain.removeprefix("sha256:"), "Parents": None, "Type": "regular", "Description": "build step"}
+            row |= {"InUse": False, "Shared": False, "Size": trees.usage(folder), "UsageCount": 1}
+            rows.append(row | {"CreatedAt": made, "LastUsedAt": made})
+    return rows
+
+
+async def prune_containers(request: web.Request) -> web.StreamResponse:
+    """POST /containers/prune: those that do not run."""
+    engine = request.app[ENGINE]
+    wanted = _checked(filters(request), "until", "label", "label!")
+    gone, space = [], 0
+    for container in engine.containers.all():
+        labels = container.config.labels or {}
+        if container.state.running or not _selected(wanted, container.created / 1e9, labels):
+            continue
+        with contextlib.suppress(NotFound, Conflict):  # started or removed by somebody else meanwhile
+            size = await asyncio.to_thread(engine.snapshots.usage, container.id)
+            await engine.containers.remove(container.id)
+            gone.append(container.id)
+            space += size
+    engine.events.publish("container", "prune", "", {"reclaimed": str(space)})
+    return answers.json({"ContainersDeleted": gone or None, "SpaceReclaimed": space})
+
+
+async def prune_images(request: web.Request) -> web.StreamResponse:
+    """POST /images/prune: those without a tag; with dangling=false all that no container was made from."""
+    engine = request.app[ENGINE]
+    wanted = _checked(filters(request), "dangling", "until", "label", "label!")
+    everything = wanted.pop("dangling", ["true"])[0].lower() in ("0", "false")
+    rows: list[dict[str, str]] = []
+    sizes: dict[str, int] = {}
+    for image in engine.images.images():
+        config = image.config
+        named = bool(image.repo_tags) and not everything
+        if named or engine.containers.using(image.id):
+            continue
+        if not _selected(wanted, views.seconds(config.created), config.config.labels or {}):
+            continue
+        sizes |= {layer.chain_id: layer.size for layer in image.layers}
+        with contextlib.suppress(NotFound, Conflict):
+            rows += await engine.remove_image(image.id, force=True)
+    space = sum(sizes.get(row.get("Deleted", ""), 0) for row in rows)
+    for row in rows:
+        for action, what in row.items():
+            engine.events.publish("image", {"Untagged": "untag", "Deleted": "delete"}[action], what, {"name": what})
+    engine.events.publish("image", "prune", "", {"reclaimed": str(space)})
+    return answers.json({"ImagesDeleted": rows or None, "SpaceReclaimed": space})
+
+
+async def prune_build(request: web.Request) -> web.StreamResponse:
+    """POST /build/prune: the whole cache of the builder."""
+    engine = request.app[ENGINE]
+    held = {f"sha256:{row['ID']}": row["Size"] for row in await asyncio.to_thread(_cache, engine)}
+    engine.builder.prune()
+    await asyncio.to_thread(engine.images.sweep)
+    gone = [chain for chain in held if not engine.snapshots.layer_path(chain).exists()]
+    space = sum(held[chain] for chain in gone)
+    engine.events.publish("builder", "prune", "", {"reclaimed": str(space)})
+    caches = [chain.removeprefix("sha256:") for chain in gone]
+    return answers.json({"CachesDeleted": caches or None, "SpaceReclaimed": space})
+
+
+async def prune_networks(_: web.Request) -> web.StreamResponse:
+    """POST /networks/prune: the three networks that there are belong to the engine."""
+    return answers.json({"NetworksDeleted": None})
+
+
+async def prune_volumes(_: web.Request) -> web.StreamResponse:
+    """POST /volumes/prune."""
+    return answers.json({"VolumesDeleted": None, "SpaceReclaimed": 0})
+
+
+def _checked(wanted: Filters, *known: str) -> Filters:
+    for name in wanted:
+        if name not in known:
+            raise InvalidParameter(f"invalid filter '{name}'")
+    return wanted
+
+
+def _selected(wanted: Filters, created: float, labels: dict[str, str]) -> bool:
+    if any(created > _moment(text) for text in wanted.get("until", ())):
+        return False
+    if not all(_labelled(labels, text) for text in wanted.get("label", ())):
+        return False
+    return not any(_labelled(labels, text) for text in wanted.get("label!", ()))
+
+
+def _labelled(labels: dict[str, str], text: str) -> bool:
+    key, equals, value = text.partition("=")
+    return key in labels and (not equals or labels[key] == value)
+
+
+def _moment(text: str) -> float:
+    """Unix seconds of `1716912345`, of RFC 3339, or of how long ago it is (`24h`, `1h30m`)."""
+    parts = _DURATION.findall(text)
+    if parts and "".join(number + unit for number, unit in parts) == text:
+        return time.time() - sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return dt.datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise InvalidParameter(f"invalid value for until: {text!r}", "Give a time, or an age such as 24h.") from None
