@@ -161,11 +161,19 @@ def _standard_streams(task: Task, stage: Stage) -> None:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     elif not task.stdin:
         # The container's own node: the machine's could be changed with fchmod(0, ...).
-        try:
-            nothing = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            nothing = os.pipe()[0]  # its writing end goes with the others at exec: end of file
-        os.dup2(nothing, 0)
+        os.dup2(_nothing(), 0)
+
+
+def _nothing() -> int:
+    """The null device, or an empty pipe where the image has something else there: a FIFO would hold up the start."""
+    try:
+        found = os.open("/dev/null", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        if os.fstat(found).st_rdev == os.makedev(1, 3):
+            os.set_blocking(found, True)
+            return found
+    except OSError:
+        pass  # a link to nowhere, a socket, a device of the image's
+    return os.pipe()[0]  # its writing end goes with the others at exec: end of file
 
 
 def _refused(program: str, error: OSError) -> StartFailed:
