@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from glassdock.build.builder import Builder
+from glassdock.containers.execs import Execs
 from glassdock.containers.files import without_places
 from glassdock.containers.manager import Manager as Containers
 from glassdock.containers.manager import Parts
@@ -54,6 +55,7 @@ class Engine:
     registry_address: str
     networks: Networks
     containers: Containers
+    execs: Execs
     builder: Builder
     can_run: bool
     cgroup_version: str
@@ -84,6 +86,7 @@ class Engine:
             else:
                 warnings.append("not root: images and registries work, containers do not run yet")
             containers = Containers(Parts(paths, images, snapshots, networks, launcher, events))
+            execs = Execs(containers, events)
             builder = Builder(paths, images, snapshots, registry, Runner(paths, networks, launcher))
             records = containers.load()
             if can_run:
@@ -91,6 +94,7 @@ class Engine:
                 closing.push_async_callback(networks.stop)
                 warnings += networks.warnings()
             closing.push_async_callback(containers.close)
+            closing.push_async_callback(execs.close)
             images.repair()
             snapshots.repair({record.id for record in records}, images.live_chains())
             if can_run:
@@ -106,6 +110,7 @@ class Engine:
                 registry_address=address,
                 networks=networks,
                 containers=containers,
+                execs=execs,
                 builder=builder,
                 can_run=can_run,
                 cgroup_version=cgroups.version(),

@@ -309,7 +309,7 @@ def test_a_strange_message_does_not_end_the_shim(lab: Lab) -> None:
             messages._encoder.encode(messages.Attach()),
             messages._encoder.encode(messages.Done()),
         ):
-            with launch._connect(folder / "run") as connection:
+            with launch.connect(folder / "run") as connection:
                 connection.send(data)
         lab.do(process.signal(signal.SIGKILL))
         assert lab.do(process.wait()).code == 137

@@ -107,9 +107,12 @@ async def resize(request: web.Request) -> web.StreamResponse:
 
 async def inspect(request: web.Request) -> web.StreamResponse:
     """GET /containers/{name}/json."""
-    containers = request.app[ENGINE].containers
+    engine = request.app[ENGINE]
+    containers = engine.containers
     found = containers.get(request.match_info["name"])
-    return answers.json(views.container_inspect(found, containers.folder(found), containers.log_path(found)))
+    shown = views.container_inspect(found, containers.folder(found), containers.log_path(found))
+    shown["ExecIDs"] = engine.execs.of(found) or None
+    return answers.json(shown)
 
 
 async def ps(request: web.Request) -> web.StreamResponse:
@@ -223,5 +226,4 @@ def _moment(request: web.Request, name: str) -> float:
 def content_type(request: web.Request, container: Container) -> str:
     """Raw with a terminal; framed without, under its own name from API 1.42."""
     version = request.match_info.get("version", answers.API_VERSION)
-    framed = not container.config.tty and int(version.partition(".")[2]) >= 42
-    return hijack.MULTIPLEXED if framed else hijack.RAW
+    return hijack.stream_type(version, tty=container.config.tty)

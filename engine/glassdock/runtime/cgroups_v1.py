@@ -72,6 +72,15 @@ class CgroupV1:
         for _, top, _ in self._hierarchies:
             files.write(top + self.path, "cgroup.procs", pid)
 
+    def enter(self) -> None:
+        """Put the caller, who has one thread, into the group; other than for `join` the kernel waits for nobody.
+
+        A thread that moves itself cannot exec or end meanwhile, so the kernel need not stop all others from forking
+        (cgroup_procs_write_start in kernel/cgroup/cgroup.c): 1 ms instead of 8 for all hierarchies.
+        """
+        for _, top, _ in self._hierarchies:
+            files.write(top + self.path, "tasks", 0)
+
     def descriptor(self) -> int:
         """-1: a clone cannot begin in a group of version 1."""
         return -1

@@ -74,6 +74,10 @@ class CgroupV2:
         """Put the process into the group; 0 is the caller."""
         files.write(self.folder, "cgroup.procs", pid)
 
+    def enter(self) -> None:
+        """Put the caller into the group."""
+        self.join(0)
+
     def descriptor(self) -> int:
         """A descriptor for CLONE_INTO_CGROUP, which begins there and waits for nothing; the caller closes it."""
         return os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,6 +1,7 @@
 """The child: it was cloned into new namespaces, does the plan's steps one after another, and becomes the program.
 
-Interface: `run(channel, namespaces)` never returns.
+Interface: `run(channel, namespaces)` never returns. For the child of an exec too (exec_child.py): `do(step, stage)`,
+`execute(...)`, `failure_of(error, spans)`.
 
 Rules: nothing is imported after the clone, nothing is looked up outside the plan. Each step is a span; a failure names
 its step, errno and text. The child dies with its shim. Until exec it is not dumpable, so nothing in the container can
@@ -30,7 +31,7 @@ from glassdock.runtime import cgroups, messages, plan, process
 from glassdock.runtime.messages import Failure, Report, Task
 from glassdock.runtime.plan import AnyStep
 from glassdock.runtime.rootfs import Scaffold
-from glassdock.runtime.stage import Stage, reason
+from glassdock.runtime.stage import Stage, Step, reason
 from glassdock.trace import Recording
 
 JOINED, STOCK, TASK = b"joined", b"stock", b"task"
@@ -47,7 +48,7 @@ def run(channel: socket.socket, namespaces: tuple[str, ...]) -> NoReturn:
         with trace.recording("init") as recording:
             spans = recording.spans
             for step in plan.early(namespaces):
-                _do(step, stage)
+                do(step, stage)
             word, descriptors = _hear(channel)
             made = plan.ahead(cgroups.layout()) if word == STOCK else {}
             if made:
@@ -60,12 +61,12 @@ def run(channel: socket.socket, namespaces: tuple[str, ...]) -> NoReturn:
             recording.spans[:0] = spans
             spans = recording.spans
             for step in plan.graft(task.plan.steps, made):
-                _do(step, stage)
-            _execute(task, stage, recording)
+                do(step, stage)
+            execute(task, stage, recording)
     except BaseException as error:  # noqa: BLE001 - told to the shim, which tells the daemon
         # A shim that is dead cannot be told, and its death signal is on the way.
         with contextlib.suppress(OSError):
-            messages.send(channel, Report(spans, failure=_failure(error, spans)))
+            messages.send(channel, Report(spans, failure=failure_of(error, spans)))
     finally:
         os._exit(1)
 
@@ -97,9 +98,9 @@ def _stock(made: Made, stage: Stage, descriptors: list[int]) -> None:
     """Mount on a scaffold what every container gets, before anybody asks for one."""
     steps = [step for group in made.values() for step in group]
     _hand_out(steps, descriptors, stage)
-    _do(Scaffold(), stage)
+    do(Scaffold(), stage)
     for step in steps:
-        _do(step, stage)
+        do(step, stage)
 
 
 def _take(descriptors: list[int], made: Made, stage: Stage) -> Task:
@@ -124,14 +125,15 @@ def _hand_out(steps: Iterable[AnyStep], descriptors: list[int], stage: Stage) ->
         stage.trees.setdefault(source, []).append(descriptor)
 
 
-def _do(step: AnyStep, stage: Stage) -> None:
+def do(step: Step, stage: Stage) -> None:
+    """Apply one step, as a span that points at its code."""
     with trace.span(f"runtime.{step.__struct_config__.tag}", what=step.describe()) as span:
         if span is not None:
             span.file, span.line = step.apply.__code__.co_filename, step.apply.__code__.co_firstlineno
         step.apply(stage)
 
 
-def _execute(task: Task, stage: Stage, recording: Recording) -> NoReturn:
+def execute(task: Task, stage: Stage, recording: Recording) -> NoReturn:
     """Standard streams, signals as a new program expects them, one report, exec."""
     _standard_streams(task, stage)
     environment = process.environment(task.plan.env, stage.home)
@@ -146,7 +148,7 @@ def _execute(task: Task, stage: Stage, recording: Recording) -> NoReturn:
     assert stage.channel is not None
     with trace.span("runtime.exec", what=f"execve {stage.program}") as span:
         if span is not None:
-            span.file, span.line = _execute.__code__.co_filename, _execute.__code__.co_firstlineno
+            span.file, span.line = execute.__code__.co_filename, execute.__code__.co_firstlineno
         messages.send(stage.channel, Report(recording.spans, warnings=stage.warnings))
         try:
             os.execve(stage.program, arguments, environment)
@@ -184,7 +186,7 @@ def _refused(program: str, error: OSError) -> StartFailed:
     return made
 
 
-def _failure(error: BaseException, spans: list[trace.Span]) -> Failure:
+def failure_of(error: BaseException, spans: list[trace.Span]) -> Failure:
     """What went wrong, and in which step: the last span that ended with an error."""
     step = next((span.name for span in reversed(spans) if span.error), "")
     number = getattr(error, "errno", None) or 0

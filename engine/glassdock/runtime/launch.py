@@ -88,7 +88,7 @@ class Process:
 
     async def signal(self, number: int) -> None:
         """Send a signal to the first process; raises Conflict when it has ended."""
-        await _ask(self.run_dir, messages.Signal(number))
+        await ask(self.run_dir, messages.Signal(number))
 
     async def attach(self, *, stdin: bool, stdout: bool, stderr: bool) -> socket.socket:
         """A non-blocking stream socket: out comes what the process writes from now on (framed unless a terminal).
@@ -99,7 +99,7 @@ class Process:
         with theirs:
             try:
                 request = messages.Attach(stdin, stdout, stderr)
-                await _ask(self.run_dir, request, (theirs.fileno(),))
+                await ask(self.run_dir, request, (theirs.fileno(),))
             except BaseException:
                 ours.close()
                 raise
@@ -108,7 +108,7 @@ class Process:
 
     async def resize(self, height: int, width: int) -> None:
         """Set the terminal's size in characters; raises Conflict where there is none."""
-        await _ask(self.run_dir, messages.Resize(height, width))
+        await ask(self.run_dir, messages.Resize(height, width))
 
     def detach(self) -> None:
         """Stop watching; the container goes on."""
@@ -241,9 +241,9 @@ async def reconnect(run_dir: Path) -> Process | ExitStatus:
     if not (run_dir / "shim.json").exists():
         raise NotFound(f"no container was started in {run_dir}")
     try:
-        connection = _connect(run_dir)
+        connection = connect(run_dir)
         messages.send(connection, messages.Watch())
-        answer = await _receive(connection)
+        answer = await receive(connection)
     except OSError:
         return await asyncio.to_thread(_bury, run_dir)
     if isinstance(answer, Started):
@@ -290,12 +290,12 @@ def _prepare(request: LaunchRequest, netns: int | None, attach: Sequence[Attach]
 
 async def _outcome(control: socket.socket, run_dir: Path) -> Started | Failed:
     """What became of the launch. Cancelled meanwhile: it is taken back; a start takes milliseconds."""
-    receiving = asyncio.ensure_future(_receive(control))
+    receiving = asyncio.ensure_future(receive(control))
     try:
         answer = await asyncio.shield(receiving)
     except asyncio.CancelledError:
         if isinstance(await receiving, Started):
-            await _ask(run_dir, messages.Signal(signal.SIGKILL))
+            await ask(run_dir, messages.Signal(signal.SIGKILL))
             await _watch(control, run_dir)
         control.close()
         raise
@@ -305,7 +305,7 @@ async def _outcome(control: socket.socket, run_dir: Path) -> Started | Failed:
     return Failed(Failure("StartFailed", "the container's shim died while starting it"))
 
 
-async def _receive(connection: socket.socket) -> AnyMessage | None:
+async def receive(connection: socket.socket) -> AnyMessage | None:
     """One message; None where the other side is gone."""
     try:
         data = await asyncio.get_running_loop().sock_recv(connection, messages.LARGEST)
@@ -316,28 +316,29 @@ async def _receive(connection: socket.socket) -> AnyMessage | None:
 
 async def _watch(connection: socket.socket, run_dir: Path) -> ExitStatus:
     with connection:
-        answer = await _receive(connection)
+        answer = await receive(connection)
     if isinstance(answer, Exited):
         return answer.status
     return await asyncio.to_thread(_bury, run_dir)
 
 
-async def _ask(run_dir: Path, request: AnyMessage, descriptors: tuple[int, ...] = ()) -> None:
+async def ask(run_dir: Path, request: AnyMessage, descriptors: tuple[int, ...] = ()) -> None:
     """Say something to the shim and wait for its answer; raises Conflict where it refuses or is gone."""
     try:
-        connection = _connect(run_dir)
+        connection = connect(run_dir)
     except OSError:
         raise Conflict("the container is not running") from None
     with connection:
         messages.send(connection, request, descriptors)
-        answer = await _receive(connection)
+        answer = await receive(connection)
     if isinstance(answer, Refused):
         raise Conflict(answer.message)
     if answer is None:
         raise Conflict("the container is not running")
 
 
-def _connect(run_dir: Path) -> socket.socket:
+def connect(run_dir: Path) -> socket.socket:
+    """A non-blocking connection to the shim; raises OSError where there is none."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         with short_path(run_dir) as short:

@@ -3,7 +3,8 @@
 Interface:
 - daemon → launcher → shim: an `Order` with descriptors; the long part, a `Task`, lies in a memfd.
 - child → shim: `Report`. shim → daemon: `Started` or `Failed`, later `Exited`.
-- anybody → shim.sock: `Watch`, `Attach`, `Signal`, `Resize`; answers `Started`, `Done`, `Refused`.
+- anybody → shim.sock: `Watch`, `Attach`, `Signal`, `Resize`; answers `Started`, `Done`, `Refused`. `Exec` is answered
+  by `Started` or `Failed`, and later, over the same connection, by `Exited`.
 
 Rules: one message a datagram of a SOCK_SEQPACKET socket, msgpack, tagged with its kind. Descriptors ride along with
 SCM_RIGHTS in the order that the message's class gives.
@@ -138,6 +139,28 @@ class Attach(Message, frozen=True):
     stderr: bool = True
 
 
+class ExecTask(msgspec.Struct, frozen=True):
+    """One more program for a container that runs. `user` is Docker's `name|uid[:group|gid]`, "" the container's own."""
+
+    id: str
+    args: tuple[str, ...]
+    env: tuple[str, ...]
+    cwd: str = "/"
+    user: str = ""
+    privileged: bool = False
+    stdin: bool = False
+    terminal: bool = False
+    height: int = 0
+    width: int = 0
+
+
+class Exec(Message, frozen=True):
+    """Run one more program. Descriptors: the memfd of its `ExecTask`, [a client's end of a stream socketpair]."""
+
+    stdout: bool = True
+    stderr: bool = True
+
+
 class Signal(Message, frozen=True):
     """Send its first process a signal."""
 
@@ -145,10 +168,11 @@ class Signal(Message, frozen=True):
 
 
 class Resize(Message, frozen=True):
-    """Set its terminal's size in characters."""
+    """Set its terminal's size in characters, or that of an exec."""
 
     height: int
     width: int
+    exec: str = ""
 
 
 class Done(Message, frozen=True):
@@ -161,11 +185,14 @@ class Refused(Message, frozen=True):
     message: str
 
 
-AnyMessage: TypeAlias = Order | Report | Started | Failed | Exited | Watch | Attach | Signal | Resize | Done | Refused
+AnyMessage: TypeAlias = (
+    Order | Report | Started | Failed | Exited | Watch | Attach | Exec | Signal | Resize | Done | Refused
+)
 
 _decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
 _encoder = msgspec.msgpack.Encoder()
 _tasks = msgspec.msgpack.Decoder(Task)
+_exec_tasks = msgspec.msgpack.Decoder(ExecTask)
 
 
 def send(sock: socket.socket, message: AnyMessage, descriptors: list[int] | tuple[int, ...] = ()) -> None:
@@ -185,7 +212,7 @@ def decode(data: bytes) -> AnyMessage:
     return _decoder.decode(data)
 
 
-def pack_task(task: Task) -> int:
+def pack_task(task: Task | ExecTask) -> int:
     """The task in a memfd; the caller closes it."""
     memory = os.memfd_create("glassdock-task", os.MFD_CLOEXEC)
     os.write(memory, _encoder.encode(task))
@@ -195,3 +222,8 @@ def pack_task(task: Task) -> int:
 def unpack_task(memory: int) -> Task:
     """The task in a memfd; the offset is not moved, so that shim and child both read it."""
     return _tasks.decode(os.pread(memory, os.fstat(memory).st_size, 0))
+
+
+def unpack_exec_task(memory: int) -> ExecTask:
+    """The exec's task in a memfd."""
+    return _exec_tasks.decode(os.pread(memory, os.fstat(memory).st_size, 0))

@@ -6,7 +6,7 @@ Interface:
 
 Rules: the daemon may come and go. Output goes to the log first, then to clients. When the process has ended: what is
 left in the cgroup is killed, the cgroup removed, exit.json written at once (rename), and only then is anybody told.
-A launch that fails leaves nothing. An exec into a running container will be one more message here.
+A launch that fails leaves nothing. Execs into the container are `exec_shim.py`'s.
 
 Source: https://github.com/containerd/containerd/blob/main/core/runtime/v2/README.md describes the same role.
 """
@@ -32,11 +32,13 @@ from glassdock.oci.runtime import Resources
 from glassdock.paths import atomic_write
 from glassdock.runtime import cgroups, defaults, messages, terminal
 from glassdock.runtime.child import Child, failure_of, hide
+from glassdock.runtime.exec_shim import Execs, refusal
 from glassdock.runtime.jsonlog import JsonLog
 from glassdock.runtime.messages import (
     AnyMessage,
     Attach,
     Done,
+    Exec,
     Exited,
     ExitStatus,
     Failed,
@@ -93,6 +95,7 @@ class Shim:
         self._exit_code: int | None = None
         self._log = JsonLog("")
         self._streams = self._new_streams()
+        self._execs = Execs(self._selector, self._tell)
 
     def live(self) -> None:
         """Launch, serve until the end, tell everybody, go."""
@@ -204,8 +207,9 @@ class Shim:
         self._selector.register(self._control, selectors.EVENT_READ, self._reader(self._control))
         self._reap()
         while self._exit_code is None:
-            self._turn(None)
+            self._turn(self._execs.patience())
             self._reap()
+            self._execs.turn()
         self._finish(self._exit_code)
 
     def _turn(self, timeout: float | None) -> None:
@@ -223,9 +227,11 @@ class Shim:
                 return
             if ended is None:
                 return
+            code = ended.si_status + (128 if ended.si_code != os.CLD_EXITED else 0)
             if ended.si_pid == self._child.pid:
-                killed = ended.si_code != os.CLD_EXITED
-                self._exit_code = ended.si_status + (128 if killed else 0)
+                self._exit_code = code
+            else:
+                self._execs.ended(ended.si_pid, code)
 
     def _finish(self, code: int) -> None:
         assert self._child is not None
@@ -237,6 +243,8 @@ class Shim:
                 group.remove()
             except OSError as failure:
                 error = f"clearing the cgroup: {failure}"
+        self._reap()
+        self._execs.end_all()
         deadline = time.monotonic() + _STUCK_OUTPUT
         while not self._streams.finished and time.monotonic() < deadline:
             self._turn(deadline - time.monotonic())
@@ -277,9 +285,10 @@ class Shim:
             answer = Refused(str(error))
             for descriptor in descriptors:
                 os.close(descriptor)
-        self._tell(connection, answer)
+        if answer is not None:
+            self._tell(connection, answer)
 
-    def _answer(self, connection: socket.socket, message: AnyMessage, descriptors: list[int]) -> AnyMessage:
+    def _answer(self, connection: socket.socket, message: AnyMessage, descriptors: list[int]) -> AnyMessage | None:
         assert self._child is not None
         assert self._started is not None
         match message:
@@ -293,6 +302,10 @@ class Shim:
                 self._streams.attach(client, stdin=stdin, stdout=stdout, stderr=stderr)
             case Signal(number=number):
                 self._child.signal(number)
+            case Exec():
+                return self._exec(connection, message, descriptors)
+            case Resize(height=height, width=width, exec=identity) if identity:
+                self._execs.resize(identity, height, width)
             case Resize(height=height, width=width):
                 target = self._streams.resize_target()
                 if target < 0:
@@ -301,6 +314,22 @@ class Shim:
             case _:
                 return Refused(f"a shim does not understand {type(message).__name__}")
         return Done()
+
+    def _exec(self, connection: socket.socket, message: Exec, descriptors: list[int]) -> Failed | None:
+        """Begin an exec; it is answered when the program runs."""
+        assert self._child is not None
+        memory, *rest = descriptors
+        task = messages.unpack_exec_task(memory)
+        os.close(memory)
+        client = socket.socket(fileno=rest[0]) if rest else None
+        try:
+            wants = (message.stdout, message.stderr)
+            self._execs.begin(task, self._task.plan, self._child, connection, client, wants)
+        except (GlassdockError, OSError) as error:
+            if client:
+                client.close()
+            return refusal(error)
+        return None
 
     def _tell(self, connection: socket.socket, message: AnyMessage) -> None:
         try:

@@ -1,0 +1,154 @@
+"""The child of an exec: forked by the shim into a container that runs, it joins what is left and becomes the program.
+
+Interface: `run(entry)` never returns; `Entry` is what the shim knows; `steps_of(plan, task)`: what makes it a process
+like the container's own.
+
+Rules: it was cloned into the container's PID namespace, so it can be seen there: it is not dumpable from its first
+moment until exec (2016-9962), and holds no descriptor of the shim's but the channel when it enters. Nothing is imported
+and nothing is executed from the container's root before exec (2019-14271). It dies with its shim.
+
+Sources: setns(2), pidfd_open(2), cgroups(7).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from typing import NoReturn
+
+from glassdock import trace
+from glassdock.errors import StartFailed
+from glassdock.linux import clone, prctl
+from glassdock.linux.clone import KINDS, CloneFlag
+from glassdock.runtime import capabilities, init, messages, process
+from glassdock.runtime.capabilities import DropBounding, SetCapabilities
+from glassdock.runtime.cgroups import Cgroup
+from glassdock.runtime.child import keep_only
+from glassdock.runtime.messages import ExecTask, Report, Task
+from glassdock.runtime.plan import Plan
+from glassdock.runtime.process import (
+    FindProgram,
+    NoNewPrivileges,
+    OomScore,
+    ResolveUser,
+    Rlimits,
+    SetUser,
+    UseIds,
+    WorkingDirectory,
+)
+from glassdock.runtime.seccomp import InstallSeccomp
+from glassdock.runtime.stage import Stage, Step, attempt, reason
+from glassdock.runtime.terminal import ExecTerminal
+
+_ALWAYS = ("mount", "uts", "ipc", "network", "cgroup")
+_KEPT = (Rlimits, DropBounding, InstallSeccomp, SetUser, SetCapabilities, NoNewPrivileges)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is joined, and what then runs. `streams`: [stdin], stdout, stderr, none with a terminal."""
+
+    task: ExecTask
+    plan: Plan
+    cgroup: Cgroup | None
+    container: int
+    channel: socket.socket
+    streams: tuple[int, ...]
+
+
+class ChangeDirectory(Step, frozen=True, tag="exec_cwd"):
+    """Stand in a directory of the container, which is there, and make sure that it is inside (2024-21626)."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"chdir {self.path}"
+
+    def apply(self, stage: Stage) -> None:
+        try:
+            os.chdir(self.path)
+            inside = os.getcwd().startswith("/")
+        except OSError as error:
+            text = f"chdir to cwd ({self.path!r}) set in config.json failed: {reason(error)}"
+            raise StartFailed(text.replace("'", '"'), errno=error.errno or 0) from error
+        if not inside:
+            raise StartFailed("current working directory is outside of container mount namespace root")
+
+
+def run(entry: Entry, *, in_cgroup: bool) -> NoReturn:
+    """Join, become like the container's own process, execute."""
+    spans: list[trace.Span] = []
+    channel = entry.channel
+    stage = Stage(channel=channel)
+    try:
+        with trace.recording("exec") as recording:
+            spans = recording.spans
+            container = _let_go(entry)
+            with trace.span("runtime.exec_join"):
+                _join(entry, stage, container, in_cgroup)
+            for step in steps_of(entry.plan, entry.task):
+                init.do(step, stage)
+            task = entry.task
+            plan = Plan((), (), task.args, task.env)
+            as_task = Task(task.id, "", plan, stdin=task.stdin, terminal=task.terminal)
+            init.execute(as_task, stage, recording)
+    except BaseException as error:  # noqa: BLE001 - told to the shim, which tells the daemon
+        with contextlib.suppress(OSError):
+            messages.send(channel, Report(spans, failure=init.failure_of(error, spans)))
+    finally:
+        os._exit(1)
+
+
+def steps_of(plan: Plan, task: ExecTask) -> list[Step]:
+    """The steps of the container's own process, with what the exec asks for in their places."""
+    found: list[Step] = [ExecTerminal(task.height, task.width)] if task.terminal else []
+    usable = tuple(name for name in capabilities.ALL if name in capabilities.available())
+    for step in plan.steps:
+        if isinstance(step, ResolveUser | UseIds):
+            groups = step.groups if isinstance(step, ResolveUser) else ()
+            found.append(ResolveUser(task.user, groups) if task.user else step)
+        elif isinstance(step, WorkingDirectory):
+            found.append(ChangeDirectory(task.cwd))
+        elif isinstance(step, FindProgram):
+            found.append(FindProgram(task.args[0], process.search_path(task.env)))
+        elif task.privileged and isinstance(step, DropBounding):
+            found.append(DropBounding(usable))
+        elif task.privileged and isinstance(step, SetCapabilities):
+            found.append(SetCapabilities(usable, usable))
+        elif isinstance(step, _KEPT):
+            found.append(step)
+    return found
+
+
+def _let_go(entry: Entry) -> int:
+    """Hold the streams, the channel and the container's pidfd, returned, and nothing else of the shim's."""
+    signal.set_wakeup_fd(-1)
+    prctl.set_parent_death_signal(signal.SIGKILL)
+    prctl.set_name("glassdock-exec")
+    sys.path.clear()
+    sys.meta_path.clear()
+    os.setsid()
+    first = 3 - len(entry.streams)
+    for number, descriptor in enumerate(entry.streams, first if entry.streams else 3):
+        os.dup2(descriptor, number)
+    keep_only([entry.channel.fileno(), entry.container])
+    return entry.container
+
+
+def _join(entry: Entry, stage: Stage, container: int, in_cgroup: bool) -> None:
+    """The cgroup first, where its folders can be seen; then all namespaces at once."""
+    with attempt("joining the container"):
+        if entry.cgroup and not in_cgroup:
+            entry.cgroup.enter()
+        for step in entry.plan.steps:
+            if isinstance(step, OomScore):
+                init.do(step, stage)
+        kinds = (*_ALWAYS, *(kind for kind in ("user", "time") if kind in entry.plan.namespaces))
+        clone.setns(container, CloneFlag(sum(KINDS[kind] for kind in kinds)))
+        os.close(container)
+        os.chdir("/")
+        stage.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
