@@ -2,6 +2,7 @@
 
 Interface:
 - `Copier(source, target, work, hidden, scratch, names).run()`: `source` and `target` are descriptors of roots.
+- `merge(source, top)`: all that is below one directory into another, as `docker cp` needs it.
 - `make_directories(target, path, mode, owner)`: as WORKDIR and the way to a destination need it.
 
 Rules: the destination is resolved inside the target, links included, whatever the image put there. A file replaces what
@@ -70,7 +71,7 @@ class Copier:
     def _item(self, item: Item, into: str) -> None:
         if item.directory:
             with self._made(into) as top:
-                self._merge(self.source, top, item, self.hidden)
+                self.merge(self.source, top, item, self.hidden)
         elif not (self.work.unpack and self._unpacked(item, into)):
             for entry in walk(self.source, item, self.hidden):
                 with self._place(into, posixpath.basename(item.path)) as (directory, name):
@@ -85,7 +86,7 @@ class Copier:
                 layer.unpack(chunks, Path(folder))
                 with _opened(os.open(folder, os.O_RDONLY | os.O_DIRECTORY)) as unpacked, self._made(into) as top:
                     owner, self.owner = self.owner, self.owner if self.work.chown else None
-                    self._merge(unpacked, top, Item("", "", True), _NOTHING)
+                    self.merge(unpacked, top, Item("", "", True), _NOTHING)
                     self.owner = owner
         return True
 
@@ -127,7 +128,7 @@ class Copier:
 
     # Making things
 
-    def _merge(self, source: int, top: int, item: Item, hidden: Hidden) -> None:
+    def merge(self, source: int, top: int, item: Item, hidden: Hidden) -> None:
         """Copy what is below a directory into the directory `top`; no link below it is followed."""
         directories: list[Entry] = []
         with _Inside(top) as inside:
@@ -169,6 +170,12 @@ class Copier:
 
     def _owner_of(self, info: os.stat_result) -> tuple[int, int]:
         return self.owner or (info.st_uid, info.st_gid)
+
+
+def merge(source: int, top: int) -> None:
+    """Copy what is below the directory `source` into the directory `top`, owners kept; raises ValueError, OSError."""
+    work = CopyWork("", (), (), "/")
+    Copier(source, top, work, _NOTHING, Path(), top).merge(source, top, Item("", "", True), _NOTHING)
 
 
 @dataclass(slots=True)

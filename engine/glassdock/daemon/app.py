@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from glassdock.daemon import absent, answers, build, containers, disk, execs, glassdock, images, networks, system
+from glassdock.daemon import absent, answers, archive, build, containers, disk, execs, glassdock, images, networks, system
 from glassdock.daemon.answers import API_VERSION, ENGINE, MIN_API_VERSION, Handler
 from glassdock.engine import Engine
 
@@ -44,6 +44,11 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/containers/{name}/rename", containers.rename),
     ("GET", "/containers/{name}/logs", containers.logs),
     ("DELETE", "/containers/{name}", containers.remove),
+    ("HEAD", "/containers/{name}/archive", archive.stat),
+    ("GET", "/containers/{name}/archive", archive.get),
+    ("PUT", "/containers/{name}/archive", archive.put),
+    ("GET", "/containers/{name}/changes", archive.changes),
+    ("GET", "/containers/{name}/export", archive.export),
     ("POST", "/containers/{name}/exec", execs.create),
     ("POST", "/exec/{id}/start", execs.start),
     ("POST", "/exec/{id}/resize", execs.resize),

@@ -76,8 +76,14 @@ def _cache(engine: Engine) -> list[dict[str, Any]]:
         with contextlib.suppress(NotFound, OSError):
             folder = engine.snapshots.layer_path(chain)
             made = views.when(folder.parent.stat().st_mtime_ns)
-            row = {"ID": chain.removeprefix("sha256:"), "Parents": None, "Type": "regular", "Description": "build step"}
-            row |= {"InUse": False, "Shared": False, "Size": trees.usage(folder), "UsageCount": 1}
+            row: dict[str, Any] = {"ID": chain.removeprefix("sha256:"), "Parents": None, "Type": "regular"}
+            row |= {
+                "Description": "build step",
+                "InUse": False,
+                "Shared": False,
+                "Size": trees.usage(folder),
+                "UsageCount": 1,
+            }
             rows.append(row | {"CreatedAt": made, "LastUsedAt": made})
     return rows
 

@@ -3,7 +3,7 @@
 Interface:
 - `pack(folder, out)`: write the tar; returns its digest, the layer's diff id.
 - `seal(snapshotter, key)`: the writable layer of a build step or container becomes a layer; returns its record.
-- `header(entry)`: one member's header, with a PAX header before it where ustar cannot say it.
+- `member(node, first, out)`: one node of a folder; `header(entry)`: its header, with a PAX header where ustar cannot say it.
 
 Rules: parents first, names sorted by bytes; whiteout devices and opaque directories back to `.wh.` files; hard links to
 the first name; no user names, no access and change times, no sockets; extended attributes only of the kinds that belong
@@ -90,7 +90,7 @@ def measure(folder: Path, out: Sink | None = None) -> Packed:
             if is_opaque(os.fsencode(folder)):
                 target.write(header(Entry(b".wh..wh..opq", tar.FILE, 0, 0, 0, 0, 0)))
             for node in trees.walk(folder):
-                size += _member(node, first, target)
+                size += member(node, first, target)
         except OSError as error:
             raise from_oserror(error, "reading a layer") from error
         target.write(bytes(2 * BLOCK))
@@ -106,8 +106,8 @@ def seal(snapshotter: Snapshotter, key: str) -> LayerRecord:
     return LayerRecord(packed.diff_id, packed.size, None, packed.tar_size)
 
 
-def _member(node: Node, first: dict[int, bytes], out: Hashing) -> int:
-    """Write one node; returns the bytes of content."""
+def member(node: Node, first: dict[int, bytes], out: Hashing) -> int:
+    """Write one node; returns the bytes of content. `first` remembers names of hard links from member to member."""
     status, path = node.status, node.path
     kind = _KINDS.get(stat.S_IFMT(status.st_mode))
     if kind is None:
@@ -231,4 +231,4 @@ def _time(nanoseconds: int) -> bytes:
     return sign + b"%d" % whole + (b"." + digits.rstrip(b"0") if fraction else b"")
 
 
-__all__ = ["Hashing", "Packed", "chain_ids", "header", "measure", "pack", "seal"]
+__all__ = ["Hashing", "Packed", "chain_ids", "header", "measure", "member", "pack", "seal"]
