@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from glassdock.client.execs import Exec
 from glassdock.client.run import Attach, Run, Start
 from glassdock.errors import InvalidParameter
 
@@ -22,9 +23,11 @@ def prepared(verb: Any, stdin: str | None) -> Any:
         return replace(verb, stdin=False, proxy=False)
     if isinstance(verb, Start) and verb.interactive:
         raise InvalidParameter("a cell has no keyboard for the container", "Leave -i out.")
+    if isinstance(verb, Exec):
+        return _exec(verb, stdin)
     if not isinstance(verb, Run):
         if stdin is not None:
-            raise InvalidParameter("only `run` takes the cell as its input", "%%container run -i IMAGE sh")
+            raise InvalidParameter("only `run` and `exec` take the cell as their input", "%%container run -i IMAGE sh")
         return verb
     if stdin is not None and verb.stdin is None:
         verb = replace(verb, stdin=stdin.encode(), options=replace(verb.options, interactive=True))
@@ -32,5 +35,15 @@ def prepared(verb: Any, stdin: str | None) -> Any:
         raise InvalidParameter(
             "a cell has no keyboard for the container",
             "Give its input as --stdin 'text', or as the cell: %%container run -i IMAGE sh. Or leave -i out.",
+        )
+    return verb
+
+
+def _exec(verb: Exec, stdin: str | None) -> Exec:
+    if stdin is not None and verb.stdin is None:
+        verb = replace(verb, stdin=stdin.encode(), interactive=True)
+    if verb.interactive and verb.stdin is None and not verb.detach:
+        raise InvalidParameter(
+            "a cell has no keyboard for the program", "Give its input as --stdin 'text', or as the cell."
         )
     return verb

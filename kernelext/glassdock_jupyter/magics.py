@@ -61,14 +61,14 @@ class GlassdockMagics(Magics):
     @no_var_expand
     @line_cell_magic
     def container(self, line: str, cell: str | None = None) -> Any:
-        """Containers: run, ps, logs, stop, kill, rm, wait, inspect, start, attach, create.
+        """Containers: run, exec, ps, logs, stop, kill, rm, wait, inspect, start, attach, create.
 
             %container run [OPTIONS] IMAGE [COMMAND] [ARG...]
             c = %container run -d --name web IMAGE
 
         As a cell magic, `%%container run -i IMAGE sh` gives the cell's text to the container as its input.
         Everything after the image belongs to the container. `{name}` is a Python variable.
-        The result is an object: c.exit_code, c.stdout, c.logs(), c.stop(), c.rm(), c.trace().
+        The result is an object: c.exit_code, c.stdout, c.logs(), c.exec('ps'), c.stop(), c.rm(), c.trace().
 
         `%container VERB --help` shows a verb's options.
         """

@@ -2,7 +2,7 @@
 
 Interface:
 - `Container`: `.name`, `.id`, `.exit_code`, `.status`, `.stdout`, `.logs()`, `.stop()`, `.kill()`, `.wait()`, `.rm()`,
-  `.inspect()`, `.trace()`.
+  `.exec()`, `.inspect()`, `.trace()`.
 - `Image`: `.name`, `.id`, `.history()`, `.layers()`, `.inspect()`, `.rm()`, `.push()`.
 - `Table`: rows with their objects behind them; `Document`: inspected JSON; `Done`: names; `Lines`: what an engine
   says of itself; `Doctor`: what the machine allows.
@@ -16,13 +16,15 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from glassdock.client import containers, images, run, system
+from glassdock.client import containers, execs, images, run, system
 from glassdock.client.session import Session
 from glassdock_jupyter.cards import carded
+from glassdock_jupyter.execs import Executed, execute
 from glassdock_jupyter.output import Cell
 from glassdock_jupyter.pictures.layers import LayerExplorer
 from glassdock_jupyter.pictures.recorder import RunRecorder
@@ -92,6 +94,11 @@ class Container(Shown):
             containers.Remove((str(self),), force=force).do(self.session)
         self.removed = True
         return self
+
+    def exec(self, command: str | Sequence[str], *, stdin: str | None = None) -> Executed:
+        """Run one more program in it, a line or a list of words, and wait."""
+        with carded():
+            return execute(self.session, str(self), command, stdin=stdin)
 
     def trace(self) -> RunRecorder:
         """The recording of its run: this client's spans and the engine's."""
@@ -323,6 +330,8 @@ def present(verb: Any, result: Any, session: Session, cell: Cell) -> Any:
                 stderr=cell.stderr,
                 _ran=result,
             )
+        case execs.Executed():
+            return Executed(shlex.join(result.argv), result.exit_code, cell.stdout, cell.stderr)
         case containers.Rows():
             return _rows(result, session)
         case containers.Objects():

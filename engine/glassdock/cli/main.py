@@ -24,6 +24,7 @@ from glassdock.cli.call import Call
 _CONTAINER = {
     "attach": ("containers:attach", "Attach standard input, output and error to a running container"),
     "create": ("run:create", "Create a new container"),
+    "exec": ("execs:command", "Execute a command in a running container"),
     "inspect": ("containers:inspect_container", "Show everything about containers"),
     "kill": ("containers:kill", "Kill running containers"),
     "logs": ("containers:logs", "Fetch the logs of a container"),
@@ -183,6 +184,7 @@ def _perform(call: Call) -> int:
     with Terminal() as terminal:
         output = Silent() if call.quiet else terminal
         session = Session(call.host, output=output, stdin=terminal.stdin, follow=terminal.follow)
+        session.follow_exec = terminal.follow_exec
         try:
             if isinstance(call.verb, Run) and not call.verb.options.detach:
                 need_terminal(call.verb.options.interactive, call.verb.options.tty)

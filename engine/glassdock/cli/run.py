@@ -171,13 +171,18 @@ _in_order(create)
 
 def options_of(values: dict[str, Any]) -> Options:
     """The flags as `Options`. Raises `InvalidParameter` for a file that cannot be read."""
-    env = [*_lines(values.pop("env_file"), "--env-file"), *values.pop("env")]
+    env = options_of_environment(values.pop("env_file"), values.pop("env"))
     labels = [*_lines(values.pop("label_file"), "--label-file"), *values.pop("label")]
     made: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
-    made["env"] = tuple(_variables(env))
+    made["env"] = env
     made["labels"] = {word.partition("=")[0]: word.partition("=")[2] for word in labels}
     made["attach"] = tuple(word.lower() for word in values["attach"])
     return Options(**made)
+
+
+def options_of_environment(files: Iterable[str], words: Iterable[str]) -> tuple[str, ...]:
+    """The variables of `--env-file` and `-e`, in this order. Raises `InvalidParameter` for an unreadable file."""
+    return tuple(_variables([*_lines(files, "--env-file"), *words]))
 
 
 def _variables(words: Iterable[str]) -> Iterable[str]:

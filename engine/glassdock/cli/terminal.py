@@ -96,8 +96,18 @@ class Terminal:
             stack.enter_context(_handled(proxied, lambda number: _send(session, container, number)))
             if has_terminal and sys.stdin.isatty():
                 stack.enter_context(_raw(sys.stdin.fileno()))
-                stack.enter_context(_handled((signal.SIGWINCH,), lambda _: _resize(session, container)))
-                _resize(session, container)
+                stack.enter_context(_handled((signal.SIGWINCH,), lambda _: _resize(session.api.resize, container)))
+                _resize(session.api.resize, container)
+            yield
+
+    @contextlib.contextmanager
+    def follow_exec(self, session: Session, identity: str) -> Iterator[None]:
+        """While an exec with a terminal is followed: keys and size."""
+        with contextlib.ExitStack() as stack:
+            if sys.stdin.isatty():
+                stack.enter_context(_raw(sys.stdin.fileno()))
+                stack.enter_context(_handled((signal.SIGWINCH,), lambda _: _resize(session.api.exec_resize, identity)))
+                _resize(session.api.exec_resize, identity)
             yield
 
     def __enter__(self) -> Self:
@@ -121,12 +131,12 @@ def _send(session: Session, container: str, number: int) -> None:
         Kill((container,), signal.Signals(number).name).do(session)
 
 
-def _resize(session: Session, container: str) -> None:
+def _resize(resize: Any, name: str) -> None:
     import docker.errors
 
     size = os.get_terminal_size(sys.stdin.fileno())
     with contextlib.suppress(docker.errors.DockerException):  # it has just ended
-        session.api.resize(container, height=size.lines, width=size.columns)
+        resize(name, height=size.lines, width=size.columns)
 
 
 @contextlib.contextmanager

@@ -53,6 +53,9 @@ class Silent:
 Follow = Callable[["Session", str, bool], AbstractContextManager[None]]
 """What a caller does around a container (id, has a terminal) that it follows: signals passed on, a window's size."""
 
+FollowExec = Callable[["Session", str], AbstractContextManager[None]]
+"""What a caller does around an exec (id) with a terminal that it follows: keys and the window's size."""
+
 
 class Session:
     """A connection that is made when it is needed, and what belongs to its caller."""
@@ -71,6 +74,7 @@ class Session:
         self.labels = dict(labels or {})
         self.stdin = stdin
         self.follow = follow
+        self.follow_exec: FollowExec | None = None
         self._client: Any = None
 
     @property
