@@ -12,7 +12,20 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from glassdock.daemon import absent, answers, archive, build, containers, disk, execs, glassdock, images, networks, system
+from glassdock.daemon import (
+    absent,
+    answers,
+    archive,
+    build,
+    containers,
+    disk,
+    execs,
+    glassdock,
+    images,
+    networks,
+    system,
+    transport,
+)
 from glassdock.daemon.answers import API_VERSION, ENGINE, MIN_API_VERSION, Handler
 from glassdock.engine import Engine
 
@@ -58,6 +71,10 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/images/create", images.pull),
     ("GET", "/images/{name:.+}/json", images.inspect),
     ("GET", "/images/{name:.+}/history", images.history),
+    ("GET", "/images/get", transport.save),
+    ("GET", "/images/{name:.+}/get", transport.save),
+    ("POST", "/images/load", transport.load),
+    ("POST", "/commit", transport.commit),
     ("POST", "/images/{name:.+}/push", images.push),
     ("POST", "/images/{name:.+}/tag", images.tag),
     ("DELETE", "/images/{name:.+}", images.remove),

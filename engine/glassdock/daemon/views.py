@@ -274,7 +274,7 @@ def image_inspect(image: Image) -> dict[str, Any]:
         "Id": image.id,
         "RepoTags": list(image.repo_tags),
         "RepoDigests": list(image.repo_digests),
-        "Parent": "",
+        "Parent": image.parent,
         "Comment": document.history[-1].comment if document.history else "",
         "Created": document.created,
         "DockerVersion": "",
@@ -295,7 +295,7 @@ def image_summary(image: Image, containers: int) -> dict[str, Any]:
     """A row of `GET /images/json`."""
     return {
         "Id": image.id,
-        "ParentId": "",
+        "ParentId": image.parent,
         "RepoTags": list(image.repo_tags),
         "RepoDigests": list(image.repo_digests),
         "Created": seconds(image.config.created),

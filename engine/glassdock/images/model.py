@@ -44,6 +44,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
     manifest: str
     layers: tuple[LayerRecord, ...]
+    parent: str = ""
 
 
 class State(msgspec.Struct, omit_defaults=True):
@@ -71,7 +72,10 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image that is here. `id` is the digest of the config; names are the familiar ones; `size` in bytes."""
+    """An image that is here. `id` is the digest of the config; names are the familiar ones; `size` in bytes.
+
+    `parent` is the image that it was committed from, by id; "" where that is not known.
+    """
 
     id: str
     config: ImageConfig
@@ -82,6 +86,7 @@ class Image:
     size: int
     chain_id: str | None
     layers: tuple[Layer, ...]
+    parent: str = ""
 
 
 def chain_ids(diff_ids: Iterable[str]) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 Interface:
 - `pack(folder, out)`: write the tar; returns its digest, the layer's diff id.
 - `seal(snapshotter, key)`: the writable layer of a build step or container becomes a layer; returns its record.
-- `member(node, first, out)`: one node of a folder; `header(entry)`: its header, with a PAX header where ustar cannot say it.
+- `member(node, first, out)`: one node of a folder.
+- `header(entry)`: one member's header, with a PAX header before it where ustar cannot say it.
 
 Rules: parents first, names sorted by bytes; whiteout devices and opaque directories back to `.wh.` files; hard links to
 the first name; no user names, no access and change times, no sockets; extended attributes only of the kinds that belong

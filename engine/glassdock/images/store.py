@@ -121,7 +121,8 @@ class Store:
         )
         size = sum(layer.size for layer in layers)
         top = chains[-1] if chains else None
-        return Image(key, config, manifest, record.manifest, tuple(tags), tuple(kept), size, top, layers)
+        names = tuple(tags), tuple(kept)
+        return Image(key, config, manifest, record.manifest, *names, size, top, layers, record.parent)
 
     def _read(self, key: str, record: Record) -> tuple[ImageConfig, Manifest]:
         if key not in self._documents:
@@ -206,6 +207,7 @@ class Store:
         *,
         tags: Iterable[Reference] = (),
         digests: Iterable[Reference] = (),
+        parent: str = "",
     ) -> Image:
         """An image by its documents, its layers being here; its names point to it from now on."""
         decoded = documents.decode(ImageConfig, config)
@@ -217,7 +219,7 @@ class Store:
             self._documents.pop(key, None)
             known = self._state.images.get(key)
             if known is None or known.manifest != described:
-                self._state.images[key] = Record(described, tuple(layers))
+                self._state.images[key] = Record(described, tuple(layers), parent)
             for reference in tags:
                 self._state.tags[str(reference)] = key
             for reference in digests:
