@@ -1,7 +1,7 @@
 """The child: it was cloned into new namespaces, does the plan's steps one after another, and becomes the program.
 
 Interface: `run(channel, namespaces)` never returns. For the child of an exec too (exec_child.py): `do(step, stage)`,
-`execute(...)`, `failure_of(error, spans)`.
+`execute(...)`, `failure_of(error, spans)`. For the first process of a bundle (bundle_init.py) `standard_streams(...)`.
 
 Rules: nothing is imported after the clone, nothing is looked up outside the plan. Each step is a span; a failure names
 its step, errno and text. The child dies with its shim. Until exec it is not dumpable, so nothing in the container can
@@ -133,18 +133,22 @@ def do(step: Step, stage: Stage) -> None:
         step.apply(stage)
 
 
-def execute(task: Task, stage: Stage, recording: Recording) -> NoReturn:
-    """Standard streams, signals as a new program expects them, one report, exec."""
-    _standard_streams(task, stage)
+def execute(task: Task, stage: Stage, recording: Recording, *, orphan: bool = False, kept: int = 0) -> NoReturn:
+    """Standard streams, signals as a new program expects them, one report, exec.
+
+    An `orphan` lives on when its parent dies; the program inherits `kept` descriptors beside the standard ones.
+    """
+    standard_streams(task, stage)
     environment = process.environment(task.plan.env, stage.home)
     arguments = [os.fsencode(argument) for argument in task.plan.args]
     for number in signal.valid_signals():
         if signal.getsignal(number) is signal.SIG_IGN:  # exec keeps what is ignored, such as Python's SIGPIPE
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    close_range(3, flags=CloseRange.CLOEXEC)
+    close_range(3 + kept, flags=CloseRange.CLOEXEC)
     # Changing the user took this back; if the shim died meanwhile, its end of the channel is closed: EPIPE below.
-    prctl.set_parent_death_signal(signal.SIGKILL)
+    if not orphan:
+        prctl.set_parent_death_signal(signal.SIGKILL)
     assert stage.channel is not None
     with trace.span("runtime.exec", what=f"execve {stage.program}") as span:
         if span is not None:
@@ -156,7 +160,8 @@ def execute(task: Task, stage: Stage, recording: Recording) -> NoReturn:
             raise _refused(stage.program, error) from error
 
 
-def _standard_streams(task: Task, stage: Stage) -> None:
+def standard_streams(task: Task, stage: Stage) -> None:
+    """The terminal, or nothing to read where no input was asked for; to do it twice does no harm."""
     if task.terminal:
         for number in range(3):
             os.dup2(stage.terminal, number)

@@ -1,6 +1,7 @@
 """The options of a mount in the specification, taken apart.
 
 Interface: `parse(options)` → `Options`: attributes to add and to clear, propagation, and the file system's own data.
+`known()`: the words that have a meaning here.
 
 Source: https://github.com/opencontainers/runtime-spec/blob/main/config.md#linux-mount-options
 """
@@ -56,6 +57,12 @@ class Options:
     bind: bool = False
     recursive: bool = False
     data: tuple[tuple[str, str], ...] = ()
+
+
+def known() -> set[str]:
+    """The words that `parse` understands; others are the file system's own."""
+    recursive = {f"r{word}" for word in (*_ADD, *_PROPAGATION)}
+    return {*_ADD, *_CLEAR, *_TIMES, *_PROPAGATION, *_IGNORED, *recursive, "bind", "rbind"}
 
 
 def propagation(word: str) -> tuple[MountFlag, bool]:

@@ -1,0 +1,71 @@
+"""What `glassdock-runtime spec` and `features` print.
+
+Interface: `example()`: a config.json to begin with. `features()`: what the runtime can do.
+Source: https://github.com/opencontainers/runtime-spec/blob/main/features.md
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from glassdock.oci import runtime as oci
+from glassdock.runtime import capabilities, cgroups, defaults, options
+
+
+def example() -> dict[str, Any]:
+    """A shell in `rootfs`, with what Docker gives a container that says nothing."""
+    caps = capabilities.sets(capabilities.DEFAULT)
+    body = oci.Process(
+        args=("sh",),
+        env=("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"),
+        cwd="/",
+        terminal=True,
+        capabilities=caps,
+        no_new_privileges=True,
+    )
+    spec = oci.Spec(
+        process=body,
+        root=oci.Root("rootfs", readonly=True),
+        hostname="glassdock",
+        mounts=defaults.mounts(),
+        linux=oci.Linux(
+            namespaces=(*defaults.namespaces(network=False), oci.Namespace("network")),
+            masked_paths=defaults.masked_paths(),
+            readonly_paths=defaults.readonly_paths(),
+        ),
+    )
+    found: dict[str, Any] = {"ociVersion": spec.oci_version, **msgspec.to_builtins(spec)}
+    found["process"].setdefault("user", {"uid": 0, "gid": 0})
+    found["process"]["cwd"] = "/"
+    found["root"]["path"] = "rootfs"
+    # The devices that every container has are opened by the runtime; a default is written out where runc asks for it.
+    found["linux"]["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
+    return found
+
+
+def features() -> dict[str, Any]:
+    """The specification's document of features."""
+    layout = cgroups.layout()
+    return {
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": "1.2.0",
+        "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
+        "mountOptions": sorted(options.known()),
+        "linux": {
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
+            "capabilities": list(capabilities.ALL),
+            "cgroup": {"v1": bool(layout.v1), "v2": bool(layout.unified), "systemd": False, "systemdUser": False},
+            "seccomp": {
+                "enabled": True,
+                "actions": [f"SCMP_ACT_{word}" for word in _ACTIONS.split()],
+                "operators": [f"SCMP_CMP_{word}" for word in "NE LT LE EQ GE GT MASKED_EQ".split()],
+            },
+            "apparmor": {"enabled": False},
+            "selinux": {"enabled": False},
+        },
+    }
+
+
+_ACTIONS = "ALLOW ERRNO KILL KILL_PROCESS KILL_THREAD LOG TRACE TRAP"

@@ -1,0 +1,114 @@
+"""The first process of a bundle's container: does the plan's steps, waits at the gate for `start`, becomes the program.
+
+Interface: `run(entry)` never returns; `Entry` is what the maker knows. `HOOKS`, `GO`: what the two say to each other.
+
+Rules: as in `init.py`, whose steps and exec these are; but the maker goes once the container is created, so the process
+dies with it only until then. It is forked with everything at hand, so nothing is read or imported after the clone.
+
+Sources: runtime.md#lifecycle of the specification, prctl(2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from glassdock import trace
+from glassdock.linux import prctl
+from glassdock.runtime import init, messages, plan
+from glassdock.runtime.child import keep_only
+from glassdock.runtime.messages import Report, Task
+from glassdock.runtime.plan import Plan
+from glassdock.runtime.rootfs import Pivot
+from glassdock.runtime.stage import Stage, Step
+
+HOOKS, GO = b"hooks", b"go"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the process is to do. `trees` as `Stage.trees`; hooks are called with its number and raise StartFailed."""
+
+    id: str
+    plan: Plan
+    steps: tuple[Step, ...]
+    terminal: bool
+    channel: socket.socket
+    gate: socket.socket
+    trees: dict[str, list[int]]
+    preserved: int = 0
+    create_hooks: Callable[[int], None] | None = None
+    start_hooks: Callable[[int], None] | None = None
+
+
+def run(entry: Entry) -> NoReturn:
+    """Until the gate the maker is told of a failure, from then on the one who starts."""
+    spans: list[trace.Span] = []
+    stage = Stage(channel=entry.channel, trees=entry.trees)
+    try:
+        with trace.recording("init") as recording:
+            spans = recording.spans
+            _let_go(entry)
+            number = 0
+            for step in (*plan.early(entry.plan.namespaces), *entry.steps):
+                if isinstance(step, Pivot):
+                    number = _before_pivot(entry)
+                init.do(step, stage)
+            task = Task(entry.id, "", entry.plan, stdin=True, terminal=entry.terminal)
+            if entry.terminal:
+                # Now, because the maker's caller waits for the end of what the maker's own streams say.
+                init.standard_streams(task, stage)
+            stage.channel = _wait(entry, stage)
+            if entry.start_hooks:
+                entry.start_hooks(number)
+            init.execute(task, stage, recording, orphan=True, kept=entry.preserved)
+    except BaseException as error:  # noqa: BLE001 - told to the one who waits
+        with contextlib.suppress(OSError):
+            assert stage.channel is not None
+            messages.send(stage.channel, Report([], failure=init.failure_of(error, spans)))
+    finally:
+        os._exit(1)
+
+
+def _let_go(entry: Entry) -> None:
+    """Own a session, hide, hold only what the steps need; wait until it is in its cgroup."""
+    prctl.set_parent_death_signal(signal.SIGKILL)
+    prctl.set_dumpable(False)
+    prctl.set_name("glassdock-init")
+    sys.path.clear()
+    sys.meta_path.clear()
+    os.setsid()
+    sources = [descriptor for group in entry.trees.values() for descriptor in group]
+    keep_only([entry.channel.fileno(), entry.gate.fileno(), *sources, *range(3, 3 + entry.preserved)])
+    if entry.channel.recv(16) != init.JOINED:
+        os._exit(1)
+
+
+def _before_pivot(entry: Entry) -> int:
+    """The maker runs its hooks now, those of the container's namespaces are run here; returns the machine's number."""
+    entry.channel.send(HOOKS)
+    answer = entry.channel.recv(32)
+    if not answer.startswith(GO):
+        os._exit(1)
+    number = int(answer[len(GO) :])
+    if entry.create_hooks:
+        entry.create_hooks(number)
+    return number
+
+
+def _wait(entry: Entry, stage: Stage) -> socket.socket:
+    """Tell the maker that all is made, let it go, and wait for the one who starts."""
+    # Changing the user took the death signal back already; a user who stays the same keeps it.
+    prctl.set_parent_death_signal(0)
+    messages.send(entry.channel, Report([], warnings=stage.warnings))
+    entry.channel.close()
+    stage.warnings.clear()
+    connection, _ = entry.gate.accept()
+    entry.gate.close()
+    return connection
