@@ -92,3 +92,18 @@ def test_a_container_becomes_an_image(ready: Daemon, container: Callable[..., st
 def test_a_change_that_would_run_something_is_refused(ready: Daemon, container: Callable[..., str]) -> None:
     done = ready.docker("commit", "-c", "RUN true", container("busybox", "true"), check=False)
     assert done.returncode == 1 and "RUN is not a valid change command" in done.stderr
+
+
+def test_an_exported_root_is_imported(ready: Daemon, container: Callable[..., str], tmp_path: Path) -> None:
+    archive = str(tmp_path / "root.tar")
+    ready.docker("export", "-o", archive, container("busybox", "sh", "-c", "echo whole > /whole"))
+    try:
+        ready.docker("import", "-c", 'CMD ["cat", "/whole"]', "-m", "flat", archive, "imported:1")
+        assert ready.docker("run", "--rm", "imported:1").stdout == "whole\n"
+        shown = json.loads(ready.docker("image", "inspect", "imported:1").stdout)[0]
+        assert (shown["Comment"], len(shown["RootFS"]["Layers"])) == ("flat", 1)
+        (tmp_path / "none").write_text("no tar")
+        done = ready.docker("import", str(tmp_path / "none"), check=False)
+        assert done.returncode == 1 and "no tar archive" in done.stderr
+    finally:
+        ready.docker("rmi", "-f", "imported:1", check=False)

@@ -1,6 +1,8 @@
-"""`docker commit`: a container's writable layer on top of its image becomes an image.
+"""`docker commit` and `docker import`: a container's writable layer, or any tar, becomes an image.
 
-Interface: `commit_container(store, Commit(...))`: the new image.
+Interface:
+- `commit_container(store, Commit(...))`: the layer on top of the container's image.
+- `import_tar(store, file, changes, message, tags)`: a tar as the only layer.
 
 Rules: the layer is copied, through its tar, so that the container can go on writing. `changes` are lines of a
 Dockerfile, read and planned by the builder itself; those that would run or copy something are refused.
@@ -13,13 +15,16 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from dataclasses import dataclass
+from typing import IO
 
 import msgspec
 
 from glassdock import trace
+from glassdock.build import archive as archives
 from glassdock.build.dockerfile import parse
 from glassdock.build.options import BuildOptions
 from glassdock.build.plan import make_plan
+from glassdock.build.scope import architecture
 from glassdock.errors import InvalidParameter
 from glassdock.images import layer, pack
 from glassdock.images.model import Image, LayerRecord, chain_ids
@@ -60,24 +65,53 @@ async def commit_container(store: Store, asked: Commit) -> Image:
     """Make the image. Raises InvalidParameter, BuildError (a change that cannot be read), StorageFull."""
     if any(tag.digest for tag in asked.tags):
         raise InvalidParameter("refusing to create a tag with a digest reference", "Give a name and a tag.")
-    config = await _changed(asked)
+    base = msgspec.structs.replace(asked.image.config, config=msgspec.structs.replace(asked.config, on_build=None))
+    config = await _changed(base, asked.changes) if asked.changes else asked.config
     return await asyncio.to_thread(_commit, store, asked, config)
 
 
-async def _changed(asked: Commit) -> ContainerConfig:
-    for change in asked.changes:
+async def import_tar(
+    store: Store, file: IO[bytes], changes: tuple[str, ...], message: str, tags: tuple[Reference, ...]
+) -> Image:
+    """Make an image of a tar, plain or compressed. Raises InvalidParameter (no tar), BuildError, Corrupt."""
+    if any(tag.digest for tag in tags):
+        raise InvalidParameter("refusing to create a tag with a digest reference", "Give a name and a tag.")
+    config = await _changed(ImageConfig(architecture(), "linux", RootFS(())), changes)
+    return await asyncio.to_thread(_import, store, file, config, message, tags)
+
+
+async def _changed(base: ImageConfig, changes: tuple[str, ...]) -> ContainerConfig:
+    """The config after some lines of a Dockerfile."""
+    for change in changes:
         if change.split()[0].upper() not in _ALLOWED:
             raise InvalidParameter(f"{change.split()[0]} is not a valid change command", f"Use {', '.join(_ALLOWED)}.")
-    if not asked.changes:
-        return asked.config
-    base = msgspec.structs.replace(asked.image.config, config=msgspec.structs.replace(asked.config, on_build=None))
 
     async def resolve(_: str) -> ImageConfig:
         return base
 
-    tree = parse("\n".join(["FROM container", *asked.changes]), "changes")
+    tree = parse("\n".join(["FROM container", *changes]), "changes")
     plan = await make_plan(tree, BuildOptions(), resolve)
     return plan.target.steps[-1].config if plan.target.steps else base.config
+
+
+def _import(store: Store, file: IO[bytes], config: ContainerConfig, message: str, tags: tuple[Reference, ...]) -> Image:
+    content = archives.content(file)
+    if content is None:
+        raise InvalidParameter("the source is no tar archive", "Send a tar, plain or compressed.")
+    with trace.span("images.import"), store.lease() as lease:
+        with store.ingest() as writer:
+            for chunk in content:
+                writer.write(chunk)
+            diff_id = writer.digest
+            lease.held.add(diff_id)
+        path = store.blob_path(diff_id)
+        size = path.stat().st_size
+        found = layer.unpack_blob(store.snapshotter, path, diff_id, diff_id, None)
+        record = LayerRecord(diff_id, found.size, Descriptor(OCI_LAYER, diff_id, size), found.tar_size)
+        created = dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z")
+        history = (History(created, comment=message),)
+        document = ImageConfig(architecture(), "linux", RootFS((diff_id,)), created, config=config, history=history)
+        return store.create(document, [record], tags)
 
 
 def _commit(store: Store, asked: Commit, config: ContainerConfig) -> Image:

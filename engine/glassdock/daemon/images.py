@@ -11,9 +11,9 @@ import msgspec
 from aiohttp import web
 
 from glassdock import trace
-from glassdock.daemon import answers, views
+from glassdock.daemon import answers, transport, views
 from glassdock.daemon.answers import ENGINE, Lines, filters, flag
-from glassdock.errors import InvalidParameter, NotSupported
+from glassdock.errors import InvalidParameter
 from glassdock.images.model import Image
 from glassdock.images.pull import pull as pull_image
 from glassdock.images.push import push as push_image
@@ -64,10 +64,10 @@ async def history(request: web.Request) -> web.StreamResponse:
 
 
 async def pull(request: web.Request) -> web.StreamResponse:
-    """POST /images/create: a pull; an import (fromSrc) is not built yet."""
+    """POST /images/create: a pull, or with `fromSrc` an import."""
     engine = request.app[ENGINE]
     if "fromSrc" in request.query:
-        raise NotSupported("importing an image from a tar is not supported yet", "Build it from a Dockerfile.")
+        return await transport.bring(request)
     name, tag = request.query.get("fromImage", ""), request.query.get("tag", "")
     if tag:
         name += f"@{tag}" if ":" in tag else f":{tag}"

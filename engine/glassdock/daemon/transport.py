@@ -1,4 +1,4 @@
-"""Handlers that make images of what is here or was brought: `docker save`, `docker load`, `docker commit`.
+"""Handlers that make images of what is here or was brought: `docker save`, `load`, `commit` and `import`.
 
 Rules: what is sent is read whole before the first byte goes. `load` answers 200 and tells an error in its stream, as
 Docker does. A commit takes the writable layer as it is: a running container is not paused.
@@ -16,11 +16,11 @@ from typing import IO
 from aiohttp import web
 
 from glassdock.build import archive as archives
-from glassdock.build.committing import Commit, commit_container
+from glassdock.build.committing import Commit, commit_container, import_tar
 from glassdock.containers.config import words
 from glassdock.daemon import answers
 from glassdock.daemon.answers import ENGINE, Lines
-from glassdock.errors import Corrupt, GlassdockError, to_body
+from glassdock.errors import Corrupt, GlassdockError, NotSupported, to_body
 from glassdock.images import layer
 from glassdock.images.saving import load as load_images
 from glassdock.images.saving import save as save_images
@@ -78,7 +78,7 @@ async def commit(request: web.Request) -> web.StreamResponse:
     """POST /commit: a container's writable layer becomes an image."""
     engine, query = request.app[ENGINE], request.query
     container = engine.containers.get(query.get("container", ""))
-    repo, tag = query.get("repo", ""), query.get("tag", "")
+    repo = query.get("repo", "")
     config = container.config
     asked = Commit(
         key=container.id,
@@ -100,9 +100,35 @@ async def commit(request: web.Request) -> web.StreamResponse:
         created_by=" ".join(container.argv),
         author=query.get("author", ""),
         comment=query.get("comment", ""),
-        changes=tuple(line for text in query.getall("changes", []) for line in text.splitlines() if line.strip()),
-        tags=(Reference.parse(f"{repo}:{tag}" if tag else repo),) if repo else (),
+        changes=_changes(request),
+        tags=_tags(request),
     )
     image = await commit_container(engine.images, asked)
     engine.events.publish("container", "commit", container.id, {"imageID": image.id, "imageRef": repo})
     return answers.json({"Id": image.id}, status=201)
+
+
+async def bring(request: web.Request) -> web.StreamResponse:
+    """POST /images/create with `fromSrc`: `docker import`."""
+    engine = request.app[ENGINE]
+    if request.query["fromSrc"] != "-":
+        raise NotSupported("importing from a URL is not supported yet", "Fetch it, and import the file.")
+    async with Lines(request) as lines:
+        with tempfile.TemporaryFile(dir=engine.paths.tmp) as spool:
+            async for chunk in request.content.iter_chunked(_CHUNK):
+                spool.write(chunk)
+            message = request.query.get("message") or "Imported from -"
+            image = await import_tar(engine.images, spool, _changes(request), message, _tags(request))
+        engine.events.publish("image", "import", image.id, {"name": image.id})
+        lines({"status": image.id})
+    return lines.response
+
+
+def _changes(request: web.Request) -> tuple[str, ...]:
+    texts = request.query.getall("changes", [])
+    return tuple(line for text in texts for line in text.splitlines() if line.strip())
+
+
+def _tags(request: web.Request) -> tuple[Reference, ...]:
+    repo, tag = request.query.get("repo", ""), request.query.get("tag", "")
+    return (Reference.parse(f"{repo}:{tag}" if tag else repo),) if repo else ()
