@@ -23,8 +23,8 @@ from glassdock.build.builder import Builder
 from glassdock.containers.execs import Execs
 from glassdock.containers.files import without_places
 from glassdock.containers.manager import Manager as Containers
-from glassdock.containers.manager import Parts
 from glassdock.containers.model import Container
+from glassdock.containers.parts import Parts
 from glassdock.containers.step import Runner, end_leftovers
 from glassdock.errors import NotFound
 from glassdock.events import Bus

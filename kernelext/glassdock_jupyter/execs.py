@@ -26,6 +26,11 @@ class Executed(Shown):
     stdout: str = ""
     stderr: str = ""
 
+    @classmethod
+    def of(cls, done: execs.Executed, stdout: str, stderr: str) -> Executed:
+        """What a verb returned, with the output that the cell kept."""
+        return cls(shlex.join(done.argv), done.exit_code, stdout, stderr)
+
     def _text(self) -> str:
         state = "left running" if self.exit_code is None else f"exited ({self.exit_code})"
         return f"<Exec {self.command}: {state}>"
@@ -61,4 +66,4 @@ def execute(session: Session, name: str, command: str | Sequence[str], *, stdin:
     finally:
         session.output = before
     out, err = (bytes(kept.parts[stream]).decode(errors="replace") for stream in ("out", "err"))
-    return Executed(shlex.join(words), done.exit_code, out, err)
+    return Executed.of(done, out, err)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -331,7 +330,7 @@ def present(verb: Any, result: Any, session: Session, cell: Cell) -> Any:
                 _ran=result,
             )
         case execs.Executed():
-            return Executed(shlex.join(result.argv), result.exit_code, cell.stdout, cell.stderr)
+            return Executed.of(result, cell.stdout, cell.stderr)
         case containers.Rows():
             return _rows(result, session)
         case containers.Objects():

@@ -16,7 +16,7 @@ import msgspec
 
 from glassdock.containers.config import Config, HostConfig, NetworkingConfig, words
 from glassdock.errors import Conflict
-from glassdock.network.model import PortBinding
+from glassdock.network.model import Endpoint, PortBinding
 from glassdock.trace import Span
 
 
@@ -70,6 +70,19 @@ class EndpointRecord(msgspec.Struct, frozen=True):
     gateway: str = ""
     mac: str = ""
     ports: tuple[PortBinding, ...] = ()
+
+    @classmethod
+    def of(cls, endpoint: Endpoint) -> EndpointRecord:
+        """What is kept of an endpoint."""
+        return cls(
+            network_id=endpoint.network_id,
+            network_name=endpoint.network_name,
+            address=endpoint.address,
+            prefix=endpoint.prefix,
+            gateway=endpoint.gateway,
+            mac=endpoint.mac,
+            ports=endpoint.ports,
+        )
 
 
 class Container(msgspec.Struct):

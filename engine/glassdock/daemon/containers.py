@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from glassdock.containers import top as processes
 from glassdock.containers.config import CreateRequest
 from glassdock.containers.logs import Entry, LogQuery, read
 from glassdock.containers.model import Container
@@ -23,7 +24,7 @@ from glassdock.containers.streams import Streams, pair
 from glassdock.daemon import answers, hijack, views
 from glassdock.daemon.answers import ENGINE, filters, flag, number
 from glassdock.engine import Engine
-from glassdock.errors import InvalidParameter
+from glassdock.errors import Conflict, InvalidParameter
 
 
 async def create(request: web.Request) -> web.StreamResponse:
@@ -55,6 +56,29 @@ async def restart(request: web.Request) -> web.StreamResponse:
     grace = number(request, "t", -2)
     await request.app[ENGINE].containers.restart(request.match_info["name"], grace=None if grace == -2 else grace)
     return web.Response(status=204)
+
+
+async def pause(request: web.Request) -> web.StreamResponse:
+    """POST /containers/{name}/pause."""
+    await request.app[ENGINE].containers.pause(request.match_info["name"])
+    return web.Response(status=204)
+
+
+async def unpause(request: web.Request) -> web.StreamResponse:
+    """POST /containers/{name}/unpause."""
+    await request.app[ENGINE].containers.unpause(request.match_info["name"])
+    return web.Response(status=204)
+
+
+async def top(request: web.Request) -> web.StreamResponse:
+    """GET /containers/{name}/top."""
+    engine = request.app[ENGINE]
+    container = engine.containers.get(request.match_info["name"])
+    if not container.state.running:
+        raise Conflict(f"container {container.id} is not running")
+    pids = processes.processes(container, engine.paths.tag)
+    titles, rows = processes.table(pids, request.query.get("ps_args", "-ef"))
+    return answers.json({"Titles": titles, "Processes": rows})
 
 
 async def kill(request: web.Request) -> web.StreamResponse:

@@ -1,0 +1,55 @@
+"""What the manager of containers works with: the subsystems, and what is held of a container while the daemon lives.
+
+Interface: `Parts`, `Live`.
+
+Rules: nothing here outlives the daemon; what does is the record (`model.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from glassdock.containers.model import Trace
+from glassdock.errors import NotSupported
+from glassdock.events import Bus
+from glassdock.images.store import Store as ImageStore
+from glassdock.network.manager import Manager as Networks
+from glassdock.paths import Paths
+from glassdock.runtime.launch import Attach, Launcher, Process
+from glassdock.unionfs.overlay import Snapshotter
+
+
+@dataclass(slots=True)
+class Live:
+    """What the daemon holds of a container beside its record; gone with the daemon."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    process: Process | None = None
+    pending: list[Attach] = field(default_factory=list)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    next_exit: asyncio.Future[int] | None = None
+    removed: asyncio.Event = field(default_factory=asyncio.Event)
+    watcher: asyncio.Task[None] | None = None
+    trace: Trace = field(default_factory=Trace)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The subsystems that a container is made of."""
+
+    paths: Paths
+    images: ImageStore
+    snapshots: Snapshotter
+    networks: Networks
+    launcher: Launcher | None
+    events: Bus
+
+    def need_launcher(self) -> Launcher:
+        """The launcher; raises NotSupported where this user cannot run containers."""
+        if self.launcher is None:
+            raise NotSupported(
+                "running containers needs root in this version: pull, push, inspect and the registry work without",
+                "Start the lab as root, e.g. `sudo make lab`; running them as an ordinary user comes next.",
+            )
+        return self.launcher
