@@ -40,6 +40,9 @@ def example() -> dict[str, Any]:
     found["process"].setdefault("user", {"uid": 0, "gid": 0})
     found["process"]["cwd"] = "/"
     found["root"]["path"] = "rootfs"
+    for mount in found["mounts"]:
+        if mount["destination"] == "/dev":  # other runtimes make nodes in it; ours binds them and adds nodev itself
+            mount["options"] = [word for word in mount["options"] if word != "nodev"]
     # The devices that every container has are opened by the runtime; a default is written out where runc asks for it.
     found["linux"]["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
     return found
