@@ -197,6 +197,7 @@ class GlassdockMagics(Magics):
         """Parse the words, do the verb, and give the object for what it returned."""
         from glassdock.cli.call import Call
         from glassdock.cli.main import parse
+        from glassdock.errors import Unavailable
 
         call = parse(words, text=text)
         if not isinstance(call, Call):
@@ -211,6 +212,10 @@ class GlassdockMagics(Magics):
         name = ""
         try:
             result = verb.do(session)
+        except Unavailable:
+            self.close()  # the engine is gone: the next command looks for it anew, and starts it where it is ours
+            raise
+        else:
             name = str(getattr(result, "name", "") or getattr(result, "id", ""))
         finally:
             cell.finish(name)

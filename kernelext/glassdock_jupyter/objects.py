@@ -43,6 +43,7 @@ class Container(Shown):
     named: bool = True
     exit_code: int | None = None
     removed: bool = False
+    started: bool = True
     stdout: str = ""
     stderr: str = ""
     _ran: run.Ran | None = None
@@ -111,6 +112,8 @@ class Container(Shown):
         return self.name if self.named and self.name else f"of {self.image}"
 
     def _state(self) -> str:
+        if not self.started:
+            return "created"
         return "running" if self.exit_code is None else f"exited ({self.exit_code})"
 
     def _text(self) -> str:
@@ -325,6 +328,7 @@ def present(verb: Any, result: Any, session: Session, cell: Cell) -> Any:
                 named=result.named,
                 exit_code=result.exit_code,
                 removed=result.removed,
+                started=result.started,
                 stdout=cell.stdout,
                 stderr=cell.stderr,
                 _ran=result,

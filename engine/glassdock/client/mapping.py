@@ -78,6 +78,11 @@ def _unreachable(error: Exception, host: str) -> errors.GlassdockError:
     text = str(error)
     if "TLS" in text or "certificate" in text:
         return errors.InvalidParameter(f"the engine on {host} wants another TLS set-up: {text}")
+    if "ended prematurely" in text or "Connection broken" in text or "IncompleteRead" in text:
+        return errors.Unavailable(
+            "the engine ended in the middle of its answer",
+            "The next command starts it again; `ps --all` shows what became of the container: it may still run.",
+        )
     if "Read timed out" in text:
         return errors.Unavailable(f"the engine on {host} does not answer in time")
     if "Connection aborted" in text or "Error while fetching" in text or "refused" in text:

@@ -31,7 +31,7 @@ _NO_IMAGE = re.compile(r"No such image", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """One run: `exit_code` is None for a container that was left running."""
+    """One run: `exit_code` is None for a container that was left running, or only made (`started` false)."""
 
     id: str
     name: str
@@ -39,6 +39,7 @@ class Ran:
     exit_code: int | None = None
     named: bool = False
     removed: bool = False
+    started: bool = True
     warnings: tuple[str, ...] = ()
     spans: tuple[trace.Span, ...] = ()
     engine_spans: tuple[Mapping[str, Any], ...] = ()
@@ -71,7 +72,8 @@ class Create:
                 Pull(options.image).do(session)
             made = self._post(session, body)
         warnings = tuple(made.get("Warnings") or ())
-        return Ran(id=made["Id"], name=options.name, image=options.image, named=bool(options.name), warnings=warnings)
+        named = bool(options.name)
+        return Ran(made["Id"], options.name, options.image, named=named, started=False, warnings=warnings)
 
     def _post(self, session: Session, body: dict[str, Any]) -> Any:
         with trace.span("client.create", image=self.options.image), mapped(session.address):
@@ -110,7 +112,9 @@ class Run:
                 _interrupt(session, made)
                 _forget(session, made.id, self.options.remove)
                 raise
-        done = replace(done, spans=tuple(recorded.spans), engine_spans=self._engine_spans(session, made.id))
+        done = replace(
+            done, started=True, spans=tuple(recorded.spans), engine_spans=self._engine_spans(session, made.id)
+        )
         if self.check and done.exit_code:
             raise errors.GlassdockError(
                 f"the container ended with exit code {done.exit_code}", "Leave --check out to get the code as a value."
@@ -132,7 +136,7 @@ class Run:
             with trace.span("client.follow"):
                 pump(stream, session.output, framed=not self.options.tty, stdin=self._input(session))
             with trace.span("client.wait"):
-                code = _exit_code(waiting)
+                code = _exit_code(session, waiting)
         return replace(made, exit_code=code, removed=self.options.remove)
 
     def _input(self, session: Session) -> int | bytes | None:
@@ -197,7 +201,7 @@ def _followed(session: Session, name: str, *, stdin: bool, starts: bool, proxy: 
         if session.follow is not None and proxy:
             stack.enter_context(session.follow(session, name, config["Tty"]))
         pump(stream, session.output, framed=not config["Tty"], stdin=session.stdin if wants else None)
-        code = _exit_code(waiting)
+        code = _exit_code(session, waiting)
     return Ran(id=found["Id"], name=found["Name"].lstrip("/"), image=config["Image"], exit_code=code, named=True)
 
 
@@ -216,8 +220,9 @@ def _wait(session: Session, container: str, condition: str) -> Iterator[Any]:
         response.close()
 
 
-def _exit_code(response: Any) -> int:
-    answer = response.json()
+def _exit_code(session: Session, response: Any) -> int:
+    with mapped(session.address):
+        answer = response.json()
     failed = answer.get("Error") or {}
     if failed.get("Message"):
         raise errors.GlassdockError(failed["Message"])
@@ -233,7 +238,7 @@ def _forget(session: Session, container: str, remove: bool) -> None:
 
 def _interrupt(session: Session, made: Ran) -> None:
     """Stop what an interrupt left running. A second interrupt kills at once."""
-    name = made.name or made.image
+    name = made.name or made.id[:12]
     try:
         with contextlib.suppress(errors.NotFound), mapped(session.address):
             session.api.stop(made.id, timeout=_GRACE)
