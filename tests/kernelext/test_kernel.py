@@ -23,6 +23,12 @@ SLEEPER = 'trap "exit 0" TERM; echo begun; while :; do sleep 0.1; done'
 pytestmark = pytest.mark.needs_root
 
 
+def test_what_is_made_and_not_started_says_so(notebook: Notebook, engine: Daemon) -> None:
+    made, removed = notebook("%container create --replace --name waiting busybox true", "%container rm waiting")
+    assert shown(made) == "<Container waiting: created>"
+    assert shown(removed) == "removed: waiting"
+
+
 def test_a_run_streams_its_output_and_is_an_object(notebook: Notebook, engine: Daemon) -> None:
     script = "echo out; echo err >&2; exit 3"
     first, second, third, fourth, last = notebook(
