@@ -112,9 +112,8 @@ class Container(Shown):
         return self.name if self.named and self.name else f"of {self.image}"
 
     def _state(self) -> str:
-        if not self.started:
-            return "created"
-        return "running" if self.exit_code is None else f"exited ({self.exit_code})"
+        living = "running" if self.started else "created"
+        return living if self.exit_code is None else f"exited ({self.exit_code})"
 
     def _text(self) -> str:
         return f"<Container {self._called}: {self._state()}>"
