@@ -15,64 +15,24 @@ import os
 import secrets
 import signal
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from glassdock import trace
 from glassdock.containers import config as configs
-from glassdock.containers import files, spec
+from glassdock.containers import files, freezer, spec
 from glassdock.containers.config import CreateRequest
 from glassdock.containers.model import Container, EndpointRecord, State, Status, Trace, move
+from glassdock.containers.parts import Live, Parts
 from glassdock.containers.store import Store
 from glassdock.containers.streams import Streams, pair
 from glassdock.containers.told import Told
-from glassdock.errors import Conflict, InvalidParameter, NotFound, NotModified, NotSupported
-from glassdock.events import Bus
+from glassdock.errors import Conflict, InvalidParameter, NotFound, NotModified
 from glassdock.images.model import Image
-from glassdock.images.store import Store as ImageStore
-from glassdock.network.manager import Manager as Networks
 from glassdock.network.model import Endpoint
-from glassdock.paths import Paths
 from glassdock.runtime import launch
-from glassdock.runtime.launch import Attach, ExitStatus, Launcher, Process
-from glassdock.unionfs.overlay import Snapshotter
+from glassdock.runtime.launch import Attach, ExitStatus, Process
 
 _STOP_GRACE = 10  # seconds between the stop signal and SIGKILL, as Docker's
-
-
-@dataclass(slots=True)
-class _Live:
-    """What the daemon holds of a container beside its record; gone with the daemon."""
-
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    process: Process | None = None
-    pending: list[Attach] = field(default_factory=list)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    next_exit: asyncio.Future[int] | None = None
-    removed: asyncio.Event = field(default_factory=asyncio.Event)
-    watcher: asyncio.Task[None] | None = None
-    trace: Trace = field(default_factory=Trace)
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The subsystems that a container is made of."""
-
-    paths: Paths
-    images: ImageStore
-    snapshots: Snapshotter
-    networks: Networks
-    launcher: Launcher | None
-    events: Bus
-
-    def need_launcher(self) -> Launcher:
-        """The launcher; raises NotSupported where this user cannot run containers."""
-        if self.launcher is None:
-            raise NotSupported(
-                "running containers needs root in this version: pull, push, inspect and the registry work without",
-                "Start the lab as root, e.g. `sudo make lab`; running them as an ordinary user comes next.",
-            )
-        return self.launcher
 
 
 class Manager:
@@ -81,7 +41,7 @@ class Manager:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._store = Store(parts.paths)
-        self._live: dict[str, _Live] = {}
+        self._live: dict[str, Live] = {}
         self._clearing: set[asyncio.Task[None]] = set()
         self._told = Told()
 
@@ -134,12 +94,11 @@ class Manager:
             )
             spec.check(container)
             with contextlib.ExitStack() as undo:
-                # The layer first: a crash before the record leaves a layer that nobody names, which repair removes.
-                with trace.span("unionfs.prepare", layers=len(image.layers)):
-                    self._parts.snapshots.prepare(container.id, image.chain_id)
-                    undo.callback(self._parts.snapshots.remove, container.id)
                 with trace.span("containers.record", id=container.id[:12]):
                     self._store.add(container)
+                    undo.callback(self._store.drop, container)
+                with trace.span("unionfs.prepare", layers=len(image.layers)):
+                    self._parts.snapshots.prepare(container.id, image.chain_id)
                 undo.pop_all()
         self._of(container).trace.spans += recording.spans
         self._event("create", container)
@@ -166,7 +125,7 @@ class Manager:
         self._event("start", container)
         return container
 
-    async def _launch(self, container: Container, live: _Live) -> None:
+    async def _launch(self, container: Container, live: Live) -> None:
         folder = self.folder(container)
         image = self._image(container)
         async with contextlib.AsyncExitStack() as undo:
@@ -194,14 +153,14 @@ class Manager:
                 trace.adopt(process.spans, under=launching)
             undo.pop_all()
         live.process = process
-        container.endpoints = (_record(endpoint),)
+        container.endpoints = (EndpointRecord.of(endpoint),)
         container.state = State(status=container.state.status, pid=process.pid, started_at=time.time_ns())
         move(container, Status.RUNNING)
         live.ended.clear()
         self._store.save(container)
         live.watcher = asyncio.create_task(self._watch(container, live, process), name=f"watch {container.name}")
 
-    async def _watch(self, container: Container, live: _Live, process: Process) -> None:
+    async def _watch(self, container: Container, live: Live, process: Process) -> None:
         status = await process.wait()
         async with live.lock:
             await self._ended(container, live, status)
@@ -209,7 +168,7 @@ class Manager:
             with contextlib.suppress(NotFound):
                 await self.remove(container.id)
 
-    async def _ended(self, container: Container, live: _Live, status: ExitStatus) -> None:
+    async def _ended(self, container: Container, live: Live, status: ExitStatus) -> None:
         """The one place where a process's end becomes a container's."""
         started = container.state.started_at
         container.state = State(
@@ -236,11 +195,11 @@ class Manager:
             raise NotModified(f"container {container.name} is not running")
         if grace is None:
             grace = _STOP_GRACE if container.config.stop_timeout is None else container.config.stop_timeout
-        await self._signal(live, spec.signal_number(signal_name or container.config.stop_signal or "TERM"))
+        await self._signal(container, live, spec.signal_number(signal_name or container.config.stop_signal or "TERM"))
         try:
             await asyncio.wait_for(live.ended.wait(), None if grace < 0 else grace)
         except TimeoutError:
-            await self._signal(live, signal.SIGKILL)
+            await self._signal(container, live, signal.SIGKILL)
             await live.ended.wait()
         self._event("stop", container)
 
@@ -251,12 +210,12 @@ class Manager:
         live = self._of(container)
         if live.process is None or not container.state.running:
             raise Conflict(f"cannot kill container: {reference}: container {container.id} is not running")
-        await self._signal(live, number)
+        await self._signal(container, live, number)
         self._event("kill", container, signal=str(number))
         if number == signal.SIGKILL:
             await live.ended.wait()
 
-    async def _signal(self, live: _Live, number: int) -> None:
+    async def _signal(self, container: Container, live: Live, number: int) -> None:
         if live.process is None:
             return  # it ended between the look and the signal, which is what the signal was for
         with (
@@ -265,7 +224,24 @@ class Manager:
             contextlib.suppress(Conflict),  # the shim knows of the end already, we hear of it next
         ):
             await live.process.signal(number)
+        if container.state.status is Status.PAUSED:  # what is frozen does not hear
+            await self.unpause(container.id)
         live.trace.spans += recording.spans
+
+    async def pause(self, reference: str) -> None:
+        """Stop all its processes where they are; raises Conflict where it does not run, or is paused."""
+        await self._freeze(reference, "pause")
+
+    async def unpause(self, reference: str) -> None:
+        """Let them go on; raises Conflict where it is not paused."""
+        await self._freeze(reference, "unpause")
+
+    async def _freeze(self, reference: str, verb: str) -> None:
+        container = self.get(reference)
+        async with self._of(container).lock:
+            await freezer.freeze(container, self._parts.paths.tag, frozen=verb == "pause")
+            self._store.save(container)
+        self._event(verb, container)
 
     async def restart(self, reference: str, *, grace: float | None = None) -> None:
         """Stop and start."""
@@ -301,7 +277,7 @@ class Manager:
                     "stop the container before removing or force remove",
                     f"`stop {container.name}` first, or remove it with --force.",
                 )
-            await self._signal(live, signal.SIGKILL)
+            await self._signal(container, live, signal.SIGKILL)
             await live.ended.wait()
         async with live.lock:
             if live.removed.is_set():
@@ -309,7 +285,7 @@ class Manager:
             move(container, Status.REMOVING)
             await self._discard(container, live)
 
-    async def _discard(self, container: Container, live: _Live) -> None:
+    async def _discard(self, container: Container, live: Live) -> None:
         self._store.forget(container)
         self._told.keep(container, live.trace)
         clearing = asyncio.create_task(asyncio.to_thread(self._clear, container.id))
@@ -374,7 +350,7 @@ class Manager:
             elif (self.folder(container) / "run").exists() or container.state.running:
                 await self._reconnect(container, live)
 
-    async def _reconnect(self, container: Container, live: _Live) -> None:
+    async def _reconnect(self, container: Container, live: Live) -> None:
         try:
             found = await launch.reconnect(self.folder(container) / "run")
         except NotFound:  # its start was refused, or nobody was left to carry it out
@@ -387,14 +363,10 @@ class Manager:
                 if container.host.auto_remove:
                     await self.remove(container.id)
             return
-        if not container.state.running:  # its start was cut off before the record said so: nobody knows its place
-            await found.signal(signal.SIGKILL)
-            await found.wait()
-            if container.host.auto_remove:
-                await self.remove(container.id)
-            return
         live.process = found
         container.state.pid = found.pid
+        if container.state.status is not Status.PAUSED:
+            container.state.status = Status.RUNNING
         live.watcher = asyncio.create_task(self._watch(container, live, found), name=f"watch {container.name}")
 
     async def close(self) -> None:
@@ -409,8 +381,8 @@ class Manager:
 
     # ---- helpers
 
-    def _of(self, container: Container) -> _Live:
-        return self._live.setdefault(container.id, _Live())
+    def _of(self, container: Container) -> Live:
+        return self._live.setdefault(container.id, Live())
 
     def _image(self, container: Container) -> Image | None:
         try:
@@ -428,7 +400,7 @@ class Manager:
             ports=spec.ports(container),
         )
 
-    def _failed(self, container: Container, live: _Live, error: BaseException) -> None:
+    def _failed(self, container: Container, live: Live, error: BaseException) -> None:
         container.state.error = str(error)
         container.state.exit_code = spec.exit_code_of(error)
         self._store.save(container)
@@ -442,14 +414,14 @@ class Manager:
             await self.remove(identity)
 
     @staticmethod
-    def _tell(live: _Live, code: int) -> None:
+    def _tell(live: Live, code: int) -> None:
         live.ended.set()
         if live.next_exit is not None and not live.next_exit.done():
             live.next_exit.set_result(code)
         live.next_exit = None
 
     @staticmethod
-    def _close_pending(live: _Live) -> None:
+    def _close_pending(live: Live) -> None:
         for attach in live.pending:
             os.close(attach.fd)
         live.pending.clear()
@@ -457,15 +429,3 @@ class Manager:
     def _event(self, action: str, container: Container, **more: str) -> None:
         attributes = {**(container.config.labels or {}), "image": container.config.image, "name": container.name}
         self._parts.events.publish("container", action, container.id, {**attributes, **more})
-
-
-def _record(endpoint: Endpoint) -> EndpointRecord:
-    return EndpointRecord(
-        network_id=endpoint.network_id,
-        network_name=endpoint.network_name,
-        address=endpoint.address,
-        prefix=endpoint.prefix,
-        gateway=endpoint.gateway,
-        mac=endpoint.mac,
-        ports=endpoint.ports,
-    )
