@@ -94,11 +94,12 @@ class Manager:
             )
             spec.check(container)
             with contextlib.ExitStack() as undo:
-                with trace.span("containers.record", id=container.id[:12]):
-                    self._store.add(container)
-                    undo.callback(self._store.drop, container)
+                # The layer first: a crash before the record leaves a layer that nobody names, which repair removes.
                 with trace.span("unionfs.prepare", layers=len(image.layers)):
                     self._parts.snapshots.prepare(container.id, image.chain_id)
+                    undo.callback(self._parts.snapshots.remove, container.id)
+                with trace.span("containers.record", id=container.id[:12]):
+                    self._store.add(container)
                 undo.pop_all()
         self._of(container).trace.spans += recording.spans
         self._event("create", container)
@@ -363,10 +364,14 @@ class Manager:
                 if container.host.auto_remove:
                     await self.remove(container.id)
             return
+        if not container.state.running:  # its start was cut off before the record said so: nobody knows its place
+            await found.signal(signal.SIGKILL)
+            await found.wait()
+            if container.host.auto_remove:
+                await self.remove(container.id)
+            return
         live.process = found
         container.state.pid = found.pid
-        if container.state.status is not Status.PAUSED:
-            container.state.status = Status.RUNNING
         live.watcher = asyncio.create_task(self._watch(container, live, found), name=f"watch {container.name}")
 
     async def close(self) -> None:
