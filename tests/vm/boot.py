@@ -23,7 +23,7 @@ busybox mount -t proc proc /disk/proc
 busybox mount -t sysfs sys /disk/sys
 busybox mount -t tmpfs tmp /disk/tmp
 busybox mount -t tmpfs run /disk/run
-exec busybox chroot /disk /bin/sh /second
+exec busybox switch_root /disk /bin/sh /second
 """
 _SECOND = """mkdir -p /dev/pts /dev/shm
 mount -t devpts pts /dev/pts
