@@ -82,6 +82,20 @@ def test_an_engine_that_was_there_stays(place: Daemon) -> None:
     assert place.get("/_ping")[0] == 200
 
 
+def test_the_last_of_two_labs_ends_the_engine(place: Daemon) -> None:
+    first, _ = _lab(place)
+    second, lines = _lab(place)
+    try:
+        assert "was running" in "".join(lines)
+        rest = _end(first)
+        assert "another lab uses it" in rest
+        assert place.get("/_ping")[0] == 200
+    finally:
+        rest = _end(second)
+    assert "The engine has ended" in rest
+    assert not os.path.exists(place.socket)
+
+
 def test_a_port_that_is_taken_is_told(place: Daemon) -> None:
     import socket
 

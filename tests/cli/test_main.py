@@ -64,6 +64,7 @@ def test_every_row_of_a_table_leads_to_a_command(table: dict[str, tuple[str, str
         (["tag", "x"], 1, "glassdock: 'glassdock tag' requires at least 2 arguments"),
         (["foo"], 1, "glassdock: unknown command: glassdock foo"),
         (["container", "foo"], 1, "glassdock: unknown command: glassdock container foo"),
+        (["container", "lst"], 1, "glassdock: unknown command: glassdock container lst\n\nDid you mean ls?"),
         (["run", "--memory"], 125, "flag needs an argument: --memory"),
         (["run", "--pids-limit", "x", "y"], 125, 'invalid argument for "--pids-limit"'),
         (["build"], 1, "glassdock: 'glassdock build' requires 1 argument"),

@@ -4,13 +4,14 @@ Interface:
 - `lab`: the command. Engine on demand, course images, kernelspec, JupyterLab; returns when JupyterLab ends.
 
 Rules: what does not run on this machine is said before the browser opens. Ctrl-C ends JupyterLab and its kernels. An
-engine that the lab started ends with it unless containers run, as they outlive everything but their own end; an
-engine that was there before stays.
+engine that a lab started ends with the last lab that uses it unless containers run, as they outlive everything but
+their own end; an engine that was there before stays.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ import time
 import webbrowser
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 from rich.console import Console
@@ -42,7 +43,7 @@ _console = Console(highlight=False)
 def lab(no_browser: bool, port: int | None, ip: str) -> int:
     """Open the course in JupyterLab: engine, course images, chapter 00.
 
-    Ctrl-C ends it. An engine that this command started ends too, unless containers run in it.
+    Ctrl-C ends it. An engine that this command started ends too, unless containers or another lab use it.
     """
     clone = _clone()
     _check_jupyter()
@@ -73,7 +74,7 @@ def _check_jupyter() -> None:
 
 @contextlib.contextmanager
 def _engine() -> Iterator[Any]:
-    """A client of the engine; ends the engine afterwards if it was started here and nothing runs in it."""
+    """A client of the engine; the last lab ends the engine that a lab started, if nothing runs in it."""
     from glassdock.client import connect, wire
 
     socket = paths.socket_path()
@@ -81,13 +82,39 @@ def _engine() -> Iterator[Any]:
     with _console.status("Starting the engine"):
         client = connect()
     _console.print(f"Engine: {'was running' if there else 'started'}, socket {socket}")
+    with contextlib.closing(client), open(socket.with_name("labs"), "a+") as labs:  # each lab holds a share of it
+        fcntl.flock(labs, fcntl.LOCK_SH)
+        if not there:
+            labs.truncate(0)
+            labs.write(str(_pid_of(socket)))
+            labs.flush()
+        try:
+            yield client
+        finally:
+            # Asked again: the learner may have ended it meanwhile, and started another.
+            if wire.ping(socket) and _is_ours(labs, _pid_of(socket)):
+                _end_engine(client, socket)
+
+
+def _is_ours(labs: TextIO, engine: int) -> bool:
+    """True in the last lab of those that share an engine that one of them started."""
+    labs.seek(0)
+    if labs.read() != str(engine):
+        return False
     try:
-        yield client
-    finally:
-        # Asked again: the learner may have ended it meanwhile, and started another.
-        if not there and wire.ping(socket):
-            _end_engine(client, socket)
-        client.close()
+        fcntl.flock(labs, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _console.print("The engine goes on: another lab uses it.")
+        return False
+    return True
+
+
+def _pid_of(socket: Path) -> int:
+    """The process that listens on `socket`."""
+    with sockets.socket(sockets.AF_UNIX) as peer:
+        peer.connect(str(socket))
+        pid, _, _ = struct.unpack("3i", peer.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, 12))
+    return int(pid)
 
 
 def _end_engine(client: Any, socket: Path) -> None:
@@ -97,10 +124,7 @@ def _end_engine(client: Any, socket: Path) -> None:
     if running := extra(client, "status")["running"]:
         _console.print(f"The engine goes on: {running} of its containers run. `glassdock ps` shows them.")
         return
-    with sockets.socket(sockets.AF_UNIX) as peer:
-        peer.connect(str(socket))
-        pid, _, _ = struct.unpack("3i", peer.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, 12))
-    os.kill(pid, signal.SIGTERM)
+    os.kill(_pid_of(socket), signal.SIGTERM)
     with _console.status("Ending the engine"):
         deadline = time.monotonic() + _PATIENCE
         while wire.ping(socket) and time.monotonic() < deadline:
@@ -159,7 +183,7 @@ def _prepare_jupyter(clone: Path) -> None:
 
 def _jupyter(clone: Path, port: int | None, ip: str, *, browser: bool) -> int:
     """Run JupyterLab on the clone until it ends or is interrupted; its exit code."""
-    log = paths.socket_path().with_name("lab.log")
+    log = paths.socket_path().with_name(f"lab-{os.getpid()}.log")
     command = [
         *(sys.executable, "-m", "jupyterlab"),
         *(f"--ServerApp.root_dir={clone}", f"--ServerApp.ip={ip}", "--ServerApp.open_browser=False"),
@@ -183,6 +207,7 @@ def _jupyter(clone: Path, port: int | None, ip: str, *, browser: bool) -> int:
         return server.wait()
     except KeyboardInterrupt:
         _console.print("Ending JupyterLab and its kernels")
+        log.unlink()  # it is of use where something went wrong
         return 0
     finally:
         _end(server)

@@ -8,6 +8,7 @@ Source: docker/cli 28: an unknown flag ends with 125, a missing argument or an u
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 
 import click
@@ -47,10 +48,17 @@ def explain(error: click.ClickException) -> Told:
         return Told(f'invalid argument for "{option}": {error.message.rstrip(".")}', usage, remedy, 125)
     if isinstance(error, click.UsageError) and isinstance(getattr(context, "command", None), click.Group):
         word = error.message.partition("'")[2].rpartition("'")[0]
-        return Told(f"glassdock: unknown command: {path} {word}".rstrip(), "", remedy, 1)
+        return Told(f"glassdock: unknown command: {path} {word}".rstrip() + _near(context, word), "", remedy, 1)
     if isinstance(error, click.UsageError):
         return Told(f"glassdock: {error.message.rstrip('.')}", usage, remedy, 1)
     return Told(error.format_message(), "", "", 1)
+
+
+def _near(context: click.Context | None, word: str) -> str:
+    assert context
+    assert isinstance(context.command, click.Group)
+    near = difflib.get_close_matches(word, context.command.list_commands(context), 2)
+    return f"\n\nDid you mean {' or '.join(near)}?" if near else ""
 
 
 def _flag(name: str) -> str:
