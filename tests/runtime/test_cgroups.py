@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,15 +19,17 @@ from glassdock.oci.runtime import (
     CPU,
     BlockIO,
     DeviceRule,
+    HugepageLimit,
     Memory,
     Pids,
     Resources,
     ThrottleDevice,
 )
-from glassdock.runtime import cgroups, defaults
+from glassdock.runtime import cgroup_stats, cgroups, defaults
+from glassdock.runtime.cgroup_stats import Operation
 from glassdock.runtime.cgroups import Layout
 from glassdock.runtime.cgroups_v2 import CgroupV2
-from tests.runtime.lab import Lab
+from tests.runtime.lab import Lab, eventually
 
 MIB = 1 << 20
 V1 = """\
@@ -59,7 +63,9 @@ def test_a_strange_path_is_refused(path: str) -> None:
 @pytest.mark.parametrize(
     ("resources", "message"),
     [
-        (Resources(memory=Memory(limit=4 * MIB)), "Minimum memory limit allowed is 6MB"),
+        (Resources(memory=Memory(limit=-2)), "-1 is unlimited"),
+        (Resources(cpu=CPU(idle=2)), "idle"),
+        (Resources(hugepage_limits=(HugepageLimit("2MiB", 0),)), "huge page size"),
         (Resources(memory=Memory(swap=8 * MIB)), "always set the Memory limit"),
         (Resources(memory=Memory(limit=16 * MIB, swap=8 * MIB)), "larger than memory limit"),
         (Resources(memory=Memory(limit=16 * MIB, reservation=32 * MIB)), "less than memory reservation"),
@@ -177,9 +183,9 @@ def test_a_group_is_joined_counted_frozen_and_killed(group: cgroups.Cgroup) -> N
     group.freeze(True)
     first = group.stats()
     time.sleep(0.05)
-    assert group.stats().cpu_total == first.cpu_total
-    assert first.pids >= 1
-    assert first.memory >= 0
+    assert group.stats().cpu.total == first.cpu.total
+    assert first.pids.usage >= 1
+    assert first.memory.total.usage >= 0
     group.freeze(False)
     group.kill()
     assert group.pids() == []
@@ -210,6 +216,107 @@ def test_removing_kills_what_keeps_forking(group: cgroups.Cgroup) -> None:
     group.kill()
     assert group.pids() == []
     process.wait()
+
+
+@pytest.mark.needs_root
+def test_groups_that_members_made_inside_go_too_frozen_or_not(group: cgroups.Cgroup) -> None:
+    inner = cgroups.open_cgroup(f"{group.path}/inner/most")
+    inner.create()
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        inner.join(process.pid)
+        inner.freeze(True)
+        assert process.pid in group.pids()
+        group.remove()
+        assert process.wait() == -signal.SIGKILL
+    assert not group.exists()
+
+
+@v1_only
+@pytest.mark.needs_root
+def test_v1_who_left_all_hierarchies_but_one_is_killed_too(group: cgroups.Cgroup) -> None:
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        Path(f"/sys/fs/cgroup/memory{group.path}/cgroup.procs").write_text(str(process.pid))
+        group.remove()
+        assert process.wait() == -signal.SIGKILL
+
+
+@pytest.mark.needs_root
+def test_a_group_is_made_while_its_parent_comes_and_goes(lab: Lab) -> None:
+    """The last container of an engine takes the group above away, and the next may be about to be made in it."""
+    path = f"{lab.parent}-coming"
+    ended = threading.Event()
+
+    def take_away() -> None:
+        while not ended.is_set():
+            cgroups.remove_empty(path)
+
+    thread = threading.Thread(target=take_away)
+    thread.start()
+    try:
+        for number in range(40):
+            made = cgroups.open_cgroup(f"{path}/{number}")
+            made.create()
+            made.remove()
+    finally:
+        ended.set()
+        thread.join()
+    cgroups.open_cgroup(path).remove()
+
+
+@pytest.mark.needs_root
+def test_a_kill_for_memory_is_heard(group: cgroups.Cgroup) -> None:
+    group.apply(Resources(memory=Memory(limit=8 * MIB, swap=8 * MIB)))
+    watch = group.oom_watch()
+    try:
+        assert not select.select([watch], [], [], 0)[0]
+        script = ["sh", "-c", "read go; exec dd if=/dev/zero of=/dev/null bs=100M count=1"]
+        process = subprocess.Popen(script, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        group.join(process.pid)
+        process.communicate(b"go\n", timeout=10)
+        assert process.returncode == -signal.SIGKILL
+        assert select.select([watch], [], [], 5)[0]
+        assert group.oom_kills() >= 1
+    finally:
+        os.close(watch)
+
+
+@pytest.mark.needs_root
+@pytest.mark.skipif(cgroups.layout().version != "hybrid", reason="this machine is not hybrid")
+def test_hybrid_what_only_version_two_has_is_limited_there(lab: Lab, group: cgroups.Cgroup) -> None:
+    beside = CgroupV2(group.path, cgroups.layout())
+    if "hugetlb" not in Path(cgroups.layout().unified, "cgroup.controllers").read_text():
+        pytest.skip("version 2 has no hugetlb here")
+    with subprocess.Popen(["sleep", "1000"]) as early, subprocess.Popen(["sleep", "1000"]) as late:
+        group.join(early.pid)
+        assert group.apply(Resources(hugepage_limits=(HugepageLimit("2MB", 4 * MIB),))) == []
+        group.join(late.pid)
+        assert Path(beside.folder, "hugetlb.2MB.max").read_text().strip() == str(4 * MIB)
+        assert sorted(beside.pids()) == sorted([early.pid, late.pid])
+        assert group.stats().huge_pages["2MB"].limit == 4 * MIB
+        group.remove()
+        assert (early.wait(), late.wait()) == (-signal.SIGKILL, -signal.SIGKILL)
+    assert not beside.exists()
+    beside.remove()
+    CgroupV2(lab.parent, cgroups.layout()).remove()
+
+
+@v1_only
+@pytest.mark.needs_root
+def test_v1_limits_change_in_any_direction(group: cgroups.Cgroup) -> None:
+    folder = f"/sys/fs/cgroup/memory{group.path}"
+    for limit, swap in ((64, 64), (128, 256), (32, 32), (-1, -1), (64, 128)):
+        group.apply(Resources(memory=Memory(limit=max(limit * MIB, -1), swap=max(swap * MIB, -1))))
+        found = int(Path(folder, "memory.limit_in_bytes").read_text())
+        assert found == limit * MIB or (limit < 0 and found > 1 << 62)
+    for quota, burst in ((50_000, 20_000), (10_000, 5_000), (100_000, 100_000), (20_000, 0)):
+        group.apply(Resources(cpu=CPU(quota=quota, burst=burst)))
+        assert Path(f"/sys/fs/cgroup/cpu{group.path}/cpu.cfs_burst_us").read_text().strip() == str(burst)
+    with subprocess.Popen(["sh", "-c", f"echo $$ > {folder}/cgroup.procs; exec sleep 1000"]) as process:
+        eventually(lambda: group.stats().memory.total.usage > 4096)
+        with pytest.raises(StartFailed, match="rejecting memory limit 4096"):
+            group.apply(Resources(memory=Memory(limit=4096, check_before_update=True)))
+        group.remove()
+        assert process.wait() == -signal.SIGKILL
 
 
 # ---- version 2: the real kernel where a v2 hierarchy is mounted (beside v1 it has no controllers), a plain folder
@@ -276,7 +383,7 @@ def test_v2_the_last_rule_that_matches_decides(
     unified: CgroupV2, rules: tuple[DeviceRule, ...], readable: bool, writable: bool
 ) -> None:
     from glassdock.linux import bpf
-    from glassdock.runtime.cgroups_v2 import device_program
+    from glassdock.runtime.cgroup_devices import device_program
 
     program = bpf.load_device_program(device_program(rules))
     folder = unified.descriptor()
@@ -309,13 +416,16 @@ def test_v2_writes_the_values_of_version_two(plain: CgroupV2) -> None:
         cpu=CPU(shares=1024, quota=50_000, cpus="0-1"),
         pids=Pids(-1),
         block_io=BlockIO(weight=500, throttle_write_bps_device=(ThrottleDevice(8, 0, 99),)),
-        unified={"memory.high": "1"},
     )
     warnings = plain.apply(wanted)
     assert [Path(plain.folder, name).read_text() for name in names] == [
         *(str(64 * MIB), str(32 * MIB), str(32 * MIB), "39", "50000 100000", "0-1", "max", "4950", "8:0 wbps=99"),
     ]
-    assert warnings == ["this kernel has no memory.high; the limit was discarded"]
+    assert warnings == []
+    os.unlink(f"{plain.folder}/pids.max")
+    assert plain.apply(Resources(pids=Pids(3))) == ["this kernel has no pids.max; the limit was discarded"]
+    with pytest.raises(StartFailed, match=r"unified resource 'memory.high' can't be set: controller 'memory' not"):
+        plain.apply(Resources(unified={"memory.high": "1"}))
 
 
 def test_v2_reads_its_statistics(plain: CgroupV2) -> None:
@@ -331,8 +441,13 @@ def test_v2_reads_its_statistics(plain: CgroupV2) -> None:
     }.items():
         Path(plain.folder, name).write_text(text)
     found = plain.stats()
-    assert (found.memory, found.memory_limit, found.memory_details) == (100, -1, {"anon": 5, "file": 6})
-    assert (found.cpu_total, found.cpu_user, found.cpu_system, found.cpu_throttled_time) == (7000, 4000, 3000, 9000)
-    assert (found.pids, found.pids_limit) == (2, 10)
-    assert found.io == ((8, 0, "read", 11), (8, 0, "write", 12))
+    memory, cpu = found.memory, found.cpu
+    assert (memory.total.usage, memory.total.limit, memory.details) == (100, -1, {"anon": 5, "file": 6})
+    assert (cpu.total, cpu.user, cpu.system, cpu.throttled_time) == (7000, 4000, 3000, 9000)
+    assert (found.pids.usage, found.pids.limit) == (2, 10)
+    assert found.block_io.moved == (Operation(8, 0, "read", 11), Operation(8, 0, "write", 12))
+    assert found.block_io.done == (Operation(8, 0, "read", 1), Operation(8, 0, "write", 1))
     assert plain.oom_kills() == 2
+    event = cgroup_stats.as_event(found)
+    assert event["memory"]["usage"] == {"limit": 2**64 - 1, "usage": 100, "max": 0, "failcnt": 0}
+    assert event["blkio"]["ioServicedRecursive"][0] == {"major": 8, "minor": 0, "op": "read", "value": 1}

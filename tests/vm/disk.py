@@ -19,6 +19,8 @@ CLONE = Path(__file__).resolve().parents[2]
 # Big, and of no use to the tests that run inside.
 _LEFT_OUT = ("playwright*", "mypy*", "*__mypyc*", "jupyterlab*", "debugpy*", "babel*", "jedi*", "pip*", "ruff*")
 _NOT_STDLIB = ("test", "tests", "idlelib", "site-packages", "dist-packages", "ensurepip", "config-*")
+# What the tests take from the machine into a container must be the machine's own, not another name of busybox.
+_OWN = ("true", "grep")
 _NOT_CLONE = (".venv", ".git", "artifacts", ".*_cache", "node_modules")
 _LIBRARY = re.compile(r"(?:=> )?(/\S+) \(0x")
 
@@ -39,11 +41,18 @@ def build(image: Path, modules: Path, folder: Path, extra: dict[str, str]) -> No
     _tree(CLONE, folder, _NOT_CLONE)
     busybox = Path(shutil.which("busybox") or "busybox").resolve()
     _copy(busybox, folder)
+    own = [Path(f"/bin/{name}") for name in _OWN]
+    for path in own:
+        _copy(path, folder)
     for applet in subprocess.run([busybox, "--list"], check=True, capture_output=True, text=True).stdout.split():
         link = folder / "bin" / applet
         if not link.exists() and not link.is_symlink():
             link.symlink_to(f"/{busybox.relative_to('/')}")
-    binaries = [interpreter, *(path for path in folder.rglob("*.so*") if path.is_file() and not path.is_symlink())]
+    binaries = [
+        interpreter,
+        *own,
+        *(path for path in folder.rglob("*.so*") if path.is_file() and not path.is_symlink()),
+    ]
     for library in _libraries(binaries) | _seccomp():
         _copy(library, folder)
     for path in (Path("/sbin/ldconfig"), Path("/etc/ld.so.cache")):

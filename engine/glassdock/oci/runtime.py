@@ -234,6 +234,27 @@ class HugepageLimit(msgspec.Struct, frozen=True, omit_defaults=True, rename="cam
     limit: int
 
 
+class InterfacePriority(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """The priority of what is sent over one network interface."""
+
+    name: str
+    priority: int
+
+
+class NetworkMarks(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """How version 1 marks what is sent: a class for tc(8), priorities by interface."""
+
+    class_id: int | None = msgspec.field(name="classID", default=None)
+    priorities: tuple[InterfacePriority, ...] = ()
+
+
+class Rdma(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """Limits for one RDMA device."""
+
+    hca_handles: int | None = None
+    hca_objects: int | None = None
+
+
 class Resources(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """What the cgroup allows; `unified` are files of cgroup v2 by name."""
 
@@ -243,6 +264,8 @@ class Resources(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel")
     pids: Pids | None = None
     block_io: BlockIO | None = msgspec.field(name="blockIO", default=None)
     hugepage_limits: tuple[HugepageLimit, ...] = ()
+    network: NetworkMarks | None = None
+    rdma: dict[str, Rdma] = {}
     unified: dict[str, str] = {}
 
 

@@ -1,9 +1,9 @@
-"""What both versions of control groups have in common: the layout, the numbers, and control files.
+"""What both versions of control groups have in common: the layout, and control files.
 
 Interface:
-- `Layout`: which hierarchies this machine has. `Stats`: what a group uses.
+- `Layout`: which hierarchies this machine has.
 - `write`, `set_limit`, `read`, `read_number`, `read_table`: one control file.
-- `remove_tree`, `members`: one group's folder with all that is in it.
+- `remove_tree`, `members`, `groups`: one group's folder with all that is in it.
 
 Rules: a limit that this kernel has no file for is a warning; a limit that the kernel refuses raises StartFailed.
 
@@ -15,9 +15,8 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-
-import msgspec
 
 from glassdock.errors import StartFailed
 from glassdock.runtime.stage import reason
@@ -41,24 +40,6 @@ class Layout:
     def names(self) -> tuple[str, ...]:
         """The hierarchies as a container sees them in /sys/fs/cgroup; one without a name is that folder itself."""
         return tuple(name for name, _, _ in self.v1) or (("",) if self.unified else ())
-
-
-class Stats(msgspec.Struct, frozen=True):
-    """What a group uses now: bytes, nanoseconds, counts. A limit of -1 is none."""
-
-    memory: int = 0
-    memory_peak: int = 0
-    memory_limit: int = -1
-    memory_details: dict[str, int] = {}
-    cpu_total: int = 0
-    cpu_user: int = 0
-    cpu_system: int = 0
-    cpu_periods: int = 0
-    cpu_throttled_periods: int = 0
-    cpu_throttled_time: int = 0
-    pids: int = 0
-    pids_limit: int = -1
-    io: tuple[tuple[int, int, str, int], ...] = ()
 
 
 def write(folder: str, name: str, value: str | int) -> None:
@@ -85,7 +66,7 @@ def read(folder: str, name: str) -> str:
     try:
         with open(f"{folder}/{name}", encoding="utf-8") as file:
             return file.read().strip()
-    except (FileNotFoundError, OSError):
+    except OSError:  # not there, or the group has just been removed (ENODEV)
         return ""
 
 
@@ -121,9 +102,15 @@ def remove_tree(folder: str, deadline: float) -> None:
         time.sleep(0.002)
 
 
+def groups(folder: str) -> Iterator[str]:
+    """The group's folder and those inside it, which a container may have made."""
+    for path, _, _ in os.walk(folder):
+        yield path
+
+
 def members(folder: str) -> list[int]:
     """The processes in the group and in those inside it."""
     found: list[int] = []
-    for path, _, _ in os.walk(folder):
+    for path in groups(folder):
         found += [int(line) for line in read(path, "cgroup.procs").split()]
     return found

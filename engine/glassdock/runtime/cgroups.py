@@ -2,7 +2,8 @@
 
 Interface:
 - `layout()`: what is mounted on this machine: v1, v2 or both (hybrid).
-- `open_cgroup(path, layout)` → a `Cgroup`: create, apply limits, join, stats, freeze, kill, remove, rename.
+- `open_cgroup(path, layout)` → a `Cgroup`: create, apply limits, join, stats, freeze, kill, remove.
+- `Renamable`: a `Cgroup` that can be given another name, so that it can be made ahead of need: version 1.
 - `check(resources)`: refuses limits that make no sense, before anything starts, in Docker's words.
 - `clear(parent, prefix)`: removes empty groups that a killed launcher left.
 
@@ -18,19 +19,20 @@ import contextlib
 import functools
 import os
 import re
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from glassdock.errors import InvalidParameter, NotSupported
 from glassdock.oci.runtime import Resources
-from glassdock.runtime.cgroup_files import Layout, Stats
+from glassdock.runtime.cgroup_files import Layout
+from glassdock.runtime.cgroup_stats import Stats
 from glassdock.runtime.cgroups_v1 import CgroupV1
 from glassdock.runtime.cgroups_v2 import CgroupV2
 
-__all__ = ["Cgroup", "Layout", "Stats", "check", "check_path", "clear", "layout", "open_cgroup", "parse_mountinfo"]
-__all__ += ["remove_empty", "version"]
+__all__ = ["Cgroup", "Layout", "Renamable", "Stats", "check", "check_path", "clear", "layout", "open_cgroup"]
+__all__ += ["parse_mountinfo", "remove_empty", "version"]
 
+_PAGE_SIZE = re.compile(r"[0-9]+[KMG]B")
 _LIST = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
-_SMALLEST_MEMORY = 6 << 20
 
 
 class Cgroup(Protocol):
@@ -44,14 +46,21 @@ class Cgroup(Protocol):
     def join(self, pid: int) -> None: ...
     def enter(self) -> None: ...
     def descriptor(self) -> int: ...
-    def rename(self, path: str) -> None: ...
     def views(self) -> tuple[tuple[str, str], ...]: ...
     def pids(self) -> list[int]: ...
     def stats(self) -> Stats: ...
     def oom_kills(self) -> int: ...
+    def oom_watch(self) -> int: ...
     def freeze(self, frozen: bool) -> None: ...
     def kill(self) -> None: ...
     def remove(self) -> None: ...
+
+
+@runtime_checkable
+class Renamable(Cgroup, Protocol):
+    """A group that can be made under one name and get another one later."""
+
+    def rename(self, path: str) -> None: ...
 
 
 def parse_mountinfo(text: str) -> Layout:
@@ -123,40 +132,55 @@ def clear(parent: str, prefix: str) -> None:
 def remove_empty(path: str) -> None:
     """Remove the group if there is neither a process nor a group in it."""
     for top in _tops():
-        with contextlib.suppress(OSError):
+        try:
             os.rmdir(top + path)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return  # somebody is in it, and so in all hierarchies
 
 
 def _tops() -> list[str]:
     found = layout()
-    if found.v1:
-        return [folder for _, folder, _ in found.v1]
-    return [found.unified] if found.unified else []
+    return [*(folder for _, folder, _ in found.v1), *([found.unified] if found.unified else [])]
 
 
 def check(resources: Resources) -> None:
     """Raise InvalidParameter for limits that contradict each other or that no kernel takes."""
     _check_memory(resources)
-    cpu, pids, block = resources.cpu, resources.pids, resources.block_io
-    if cpu:
-        if cpu.period and not 1000 <= cpu.period <= 1_000_000:
-            raise InvalidParameter(
-                "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
-            )
-        if cpu.quota and 0 < cpu.quota < 1000:
-            raise InvalidParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
-        if cpu.shares is not None and cpu.shares < 0:
-            raise InvalidParameter(f"invalid CPU shares {cpu.shares}: must be 2 to 262144")
-        for name, value in (("cpus", cpu.cpus), ("mems", cpu.mems)):
-            if value and not _LIST.fullmatch(value):
-                raise InvalidParameter(f"Invalid value {value} for cpuset {name}")
+    _check_cpu(resources)
+    pids, block = resources.pids, resources.block_io
     if pids and pids.limit > 4_194_304:
         raise InvalidParameter(f"invalid PID limit {pids.limit}: the kernel has 4194304")
-    if block and block.weight and not 10 <= block.weight <= 1000:
-        raise InvalidParameter("Range of blkio weight is from 10 to 1000")
+    if block:
+        weights = [block.weight, *(device.weight for device in block.weight_device)]
+        if any(weight and not 10 <= weight <= 1000 for weight in weights):
+            raise InvalidParameter("Range of blkio weight is from 10 to 1000")
+    for page in resources.hugepage_limits:
+        if not _PAGE_SIZE.fullmatch(page.page_size):
+            raise InvalidParameter(f"invalid huge page size {page.page_size!r}", "Write it as the kernel: 2MB, 1GB.")
     for name in resources.unified:
         if "/" in name or name.startswith(".") or "." not in name:
             raise InvalidParameter(f"invalid cgroup file {name!r}")
+    if resources.unified and layout().version == "v1":
+        raise InvalidParameter("invalid configuration: cannot use unified on cgroup v1")
+
+
+def _check_cpu(resources: Resources) -> None:
+    cpu = resources.cpu
+    if cpu is None:
+        return
+    if cpu.period and not 1000 <= cpu.period <= 1_000_000:
+        raise InvalidParameter("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+    if cpu.quota and 0 < cpu.quota < 1000:
+        raise InvalidParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    if cpu.shares is not None and not 0 <= cpu.shares <= 262144:
+        raise InvalidParameter(f"invalid CPU shares {cpu.shares}: must be 2 to 262144")
+    if cpu.idle not in (None, 0, 1):
+        raise InvalidParameter(f"invalid CPU idle {cpu.idle}: must be 0 or 1")
+    for name, value in (("cpus", cpu.cpus), ("mems", cpu.mems)):
+        if value and not _LIST.fullmatch(value):
+            raise InvalidParameter(f"Invalid value {value} for cpuset {name}")
 
 
 def _check_memory(resources: Resources) -> None:
@@ -164,13 +188,13 @@ def _check_memory(resources: Resources) -> None:
     if memory is None:
         return
     limit, swap, reservation = memory.limit or 0, memory.swap or 0, memory.reservation or 0
-    if 0 < limit < _SMALLEST_MEMORY:
-        raise InvalidParameter("Minimum memory limit allowed is 6MB")
     if swap > 0 and limit <= 0:
         raise InvalidParameter("You should always set the Memory limit when using Memoryswap limit, see usage")
     if 0 < swap < limit:
         raise InvalidParameter("Minimum memoryswap limit should be larger than memory limit, see usage")
     if 0 < limit < reservation:
         raise InvalidParameter("Minimum memory limit can not be less than memory reservation limit, see usage")
+    if min(limit, swap, reservation) < -1:
+        raise InvalidParameter(f"invalid memory limit {min(limit, swap, reservation)}: -1 is unlimited")
     if memory.swappiness is not None and not -1 <= memory.swappiness <= 100:
         raise InvalidParameter(f"Invalid value: {memory.swappiness}, valid memory swappiness range is 0-100")

@@ -1,9 +1,10 @@
 """Control groups, version 1: one hierarchy a controller, and a group is a folder of the same path in each.
 
-Interface: `CgroupV1` is `cgroups.Cgroup`.
+Interface: `CgroupV1` is `cgroups.Cgroup`, and `cgroups.Renamable`: only version 1 gives a group another name.
 
 Rules: joining one hierarchy makes the kernel wait for a grace period (about 1.5 ms), which is why the launcher keeps
-groups that are already joined; `rename` then gives such a group its container's name, which only v1 can do.
+groups that are already joined and renames them. Where a version 2 is mounted beside (hybrid), a group of the same
+path is made there when a limit is asked for that only version 2 has here, hugetlb for one.
 
 Source: https://docs.kernel.org/admin-guide/cgroup-v1/
 """
@@ -11,16 +12,22 @@ Source: https://docs.kernel.org/admin-guide/cgroup-v1/
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import time
 
-from glassdock.errors import NotSupported
-from glassdock.oci.runtime import CPU, BlockIO, Memory, Resources
+from glassdock.errors import NotSupported, StartFailed
+from glassdock.oci.runtime import CPU, BlockIO, Memory, NetworkMarks, Resources
+from glassdock.runtime import cgroup_devices, cgroup_stats
 from glassdock.runtime import cgroup_files as files
-from glassdock.runtime.cgroup_files import Layout, Stats, set_limit
+from glassdock.runtime.cgroup_files import Layout, set_limit
+from glassdock.runtime.cgroup_stats import Stats
+from glassdock.runtime.cgroups_v2 import CgroupV2
 
 _PATIENCE = 5.0
+_MOMENT = 0.2
+_TRIES = 5
 
 
 class CgroupV1:
@@ -30,11 +37,12 @@ class CgroupV1:
         self.path = path
         self._hierarchies = layout.v1
         self._tops = {word: top for _, top, words in layout.v1 for word in words}
+        self._layout = layout
 
     def create(self) -> None:
         """Make the folders; a cpuset begins empty in v1, so it takes its parent's."""
         for _, top, words in self._hierarchies:
-            os.makedirs(top + self.path, exist_ok=True)
+            _make(top + self.path)
             if "cpuset" in words:
                 self._fill_cpuset(top)
 
@@ -42,16 +50,18 @@ class CgroupV1:
         """True while any of its folders is there."""
         return any(os.path.isdir(top + self.path) for _, top, _ in self._hierarchies)
 
+    def beside(self) -> CgroupV2 | None:
+        """The group of the same path in version 2, where one was made (hybrid)."""
+        found = CgroupV2(self.path, self._layout) if self._layout.unified else None
+        return found if found and found.exists() else None
+
     def apply(self, resources: Resources) -> list[str]:
         """Set the limits; returns warnings about those that this kernel lacks."""
         warnings: list[str] = []
         folder = self._folder("devices")
-        if folder:
-            for rule in resources.devices:
-                major = "*" if rule.major is None or rule.major < 0 else rule.major
-                minor = "*" if rule.minor is None or rule.minor < 0 else rule.minor
-                line = "a" if rule.type == "a" else f"{rule.type} {major}:{minor} {rule.access}"
-                set_limit(folder, "devices.allow" if rule.allow else "devices.deny", line, warnings)
+        for rule in resources.devices if folder else ():
+            name = "devices.allow" if rule.allow else "devices.deny"
+            set_limit(folder, name, cgroup_devices.line(rule), warnings)
         if resources.memory:
             self._memory(resources.memory, warnings)
         if resources.cpu:
@@ -61,16 +71,48 @@ class CgroupV1:
             self._set("pids", "pids.max", limit if limit > 0 else "max", warnings)
         if resources.block_io:
             self._block_io(resources.block_io, warnings)
-        for page in resources.hugepage_limits:
-            self._set("hugetlb", f"hugetlb.{page.page_size}.limit_in_bytes", page.limit, warnings)
-        if resources.unified:
-            warnings.append("this machine has cgroup v1: the unified settings were discarded")
+        if resources.network:
+            self._network(resources.network, warnings)
+        for device, limits in resources.rdma.items():
+            for key, value in (("hca_handle", limits.hca_handles), ("hca_object", limits.hca_objects)):
+                if value is not None:
+                    self._set("rdma", "rdma.max", f"{device} {key}={value}", warnings)
+        self._version_two(resources, warnings)
         return warnings
+
+    def _version_two(self, resources: Resources, warnings: list[str]) -> None:
+        """Huge pages, and files by name: of this version, or of a version 2 that is mounted beside."""
+        missing = [page for page in resources.hugepage_limits if not self._huge_pages(page.page_size, page.limit)]
+        if not missing and not resources.unified:
+            return
+        group = CgroupV2(self.path, self._layout) if self._layout.unified else None
+        if group is None:
+            warnings += [f"this kernel does not limit huge pages of {page.page_size}" for page in missing]
+            if resources.unified:
+                raise StartFailed("invalid configuration: cannot use unified on cgroup v1")
+            return
+        group.create()
+        for pid in self.pids():
+            group.join(pid)
+        for page in missing:
+            group.limit_huge_pages(page.page_size, page.limit, warnings)
+        group.apply_unified(resources.unified)
+
+    def _huge_pages(self, size: str, limit: int) -> bool:
+        folder = self._folder("hugetlb")
+        if not folder:
+            return False
+        set_limit(folder, f"hugetlb.{size}.limit_in_bytes", limit, [])
+        if os.path.exists(f"{folder}/hugetlb.{size}.rsvd.limit_in_bytes"):
+            set_limit(folder, f"hugetlb.{size}.rsvd.limit_in_bytes", limit, [])
+        return True
 
     def join(self, pid: int) -> None:
         """Put the process into the group, in every hierarchy; 0 is the caller."""
         for _, top, _ in self._hierarchies:
             files.write(top + self.path, "cgroup.procs", pid)
+        if group := self.beside():
+            group.join(pid)
 
     def enter(self) -> None:
         """Put the caller, who has one thread, into the group; other than for `join` the kernel waits for nobody.
@@ -80,6 +122,8 @@ class CgroupV1:
         """
         for _, top, _ in self._hierarchies:
             files.write(top + self.path, "tasks", 0)
+        if group := self.beside():
+            group.enter()
 
     def descriptor(self) -> int:
         """-1: a clone cannot begin in a group of version 1."""
@@ -104,29 +148,26 @@ class CgroupV1:
 
     def stats(self) -> Stats:
         """What it uses now."""
-        memory, cpu, pids = self._folder("memory"), self._folder("cpuacct"), self._folder("pids")
-        ticks = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-        times, throttled = files.read_table(cpu, "cpuacct.stat"), files.read_table(self._folder("cpu"), "cpu.stat")
-        limit = files.read_number(memory, "memory.limit_in_bytes", -1)
-        return Stats(
-            memory=files.read_number(memory, "memory.usage_in_bytes"),
-            memory_peak=files.read_number(memory, "memory.max_usage_in_bytes"),
-            memory_limit=limit if limit < 1 << 62 else -1,
-            memory_details=files.read_table(memory, "memory.stat"),
-            cpu_total=files.read_number(cpu, "cpuacct.usage"),
-            cpu_user=times.get("user", 0) * ticks,
-            cpu_system=times.get("system", 0) * ticks,
-            cpu_periods=throttled.get("nr_periods", 0),
-            cpu_throttled_periods=throttled.get("nr_throttled", 0),
-            cpu_throttled_time=throttled.get("throttled_time", 0),
-            pids=files.read_number(pids, "pids.current"),
-            pids_limit=files.read_number(pids, "pids.max", -1),
-            io=self._io(),
-        )
+        group = self.beside()
+        return cgroup_stats.read_v1(self._folder, group.folder if group else "")
 
     def oom_kills(self) -> int:
         """How often the kernel killed a member because memory was short."""
         return files.read_table(self._folder("memory"), "memory.oom_control").get("oom_kill", 0)
+
+    def oom_watch(self) -> int:
+        """A descriptor that can be read when `oom_kills` may have grown; the caller closes it. Raises OSError."""
+        folder = self._folder("memory")
+        control = os.open(f"{folder}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+        watch = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            files.write(folder, "cgroup.event_control", f"{watch} {control}")
+        except OSError:
+            os.close(watch)
+            raise
+        finally:
+            os.close(control)
+        return watch
 
     def freeze(self, frozen: bool) -> None:
         """Stop or continue all members; returns when it is so. Raises NotSupported, TimeoutError."""
@@ -143,19 +184,24 @@ class CgroupV1:
 
     def kill(self) -> None:
         """SIGKILL all members until none is left; they cannot fork meanwhile. Raises TimeoutError."""
-        if not self.exists():
-            return
-        folder = self._folder("pids")
-        if folder and os.path.isdir(folder):
-            files.write(folder, "pids.max", 0)
+        if self.exists():
+            self._kill(self._any())
+
+    def _kill(self, place: str) -> None:
+        """Kill what is in the group's folder `place` of one hierarchy, and in groups that were made inside it."""
+        pids, freezer = self._folder("pids"), self._folder("freezer")
+        closed = bool(pids) and os.path.isdir(pids)
+        if closed:
+            files.write(pids, "pids.max", 0)
         deadline = time.monotonic() + _PATIENCE
-        while found := self.pids():
+        while found := files.members(place):
+            if freezer and not closed:
+                _set_freezer(freezer, "FROZEN")  # or one could fork faster than we kill
             for pid in found:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            freezer = self._folder("freezer")
-            if freezer and files.read(freezer, "freezer.state") not in ("THAWED", ""):
-                files.write(freezer, "freezer.state", "THAWED")
+            if freezer:
+                _set_freezer(freezer, "THAWED")
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{len(found)} processes in {self.path} do not die")
             time.sleep(0.001)
@@ -165,7 +211,16 @@ class CgroupV1:
         self.kill()
         deadline = time.monotonic() + _PATIENCE
         for _, top, _ in self._hierarchies:
-            files.remove_tree(top + self.path, deadline)
+            try:
+                files.remove_tree(top + self.path, time.monotonic() + _MOMENT)
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                # Somebody is in this hierarchy's group who left the others: a container can be given the right to.
+                self._kill(top + self.path)
+                files.remove_tree(top + self.path, deadline)
+        if group := self.beside():
+            group.remove()
 
     def _folder(self, controller: str) -> str:
         top = self._tops.get(controller)
@@ -190,34 +245,51 @@ class CgroupV1:
                     files.write(walked, name, files.read(above, name))
 
     def _memory(self, memory: Memory, warnings: list[str]) -> None:
-        pair = [("memory.limit_in_bytes", memory.limit), ("memory.memsw.limit_in_bytes", memory.swap)]
+        limit, swap = memory.limit, memory.swap
+        if limit == -1 and not swap and files.read(self._folder("memory"), "memory.memsw.limit_in_bytes"):
+            swap = -1
+        pair = [("memory.limit_in_bytes", limit), ("memory.memsw.limit_in_bytes", swap)]
         # Memory with swap may never be below memory alone: raise the upper one first, lower the lower one first.
         current = files.read_number(self._folder("memory"), "memory.memsw.limit_in_bytes", -1)
-        if memory.limit is not None and 0 <= current < memory.limit:
+        if limit == -1 or (limit is not None and 0 <= current < limit):
             pair.reverse()
+        used = files.read_number(self._folder("memory"), "memory.usage_in_bytes")
+        if memory.check_before_update and limit and 0 < limit <= used:
+            raise StartFailed(f"rejecting memory limit {limit} (less than current usage {used})")
         for name, value in pair:
             if value:
                 self._set("memory", name, value, warnings)
         for name, number in (
-            ("memory.soft_limit_in_bytes", memory.reservation),
+            ("memory.soft_limit_in_bytes", memory.reservation or None),
             ("memory.swappiness", memory.swappiness if memory.swappiness != -1 else None),
+            ("memory.oom_control", 1 if memory.disable_oom_killer else None),
         ):
             if number is not None:
                 self._set("memory", name, number, warnings)
-        if memory.disable_oom_killer:
-            self._set("memory", "memory.oom_control", 1, warnings)
+        if memory.kernel or memory.kernel_tcp:
+            warnings.append("the kernel has no limit for its own memory any longer; it was discarded")
+
+    def _network(self, marks: NetworkMarks, warnings: list[str]) -> None:
+        if marks.class_id is not None:
+            self._set("net_cls", "net_cls.classid", marks.class_id, warnings)
+        for one in marks.priorities:
+            self._set("net_prio", "net_prio.ifpriomap", f"{one.name} {one.priority}", warnings)
 
     def _cpu(self, cpu: CPU, warnings: list[str]) -> None:
+        burst = ("cpu.cfs_burst_us", cpu.burst)
+        # A burst may not be longer than the quota: a shorter one is set before the quota, a longer one after it.
+        before = cpu.burst is not None and cpu.burst < files.read_number(self._folder("cpu"), burst[0])
         for name, value in (
-            ("cpu.shares", cpu.shares),
-            ("cpu.cfs_period_us", cpu.period),
-            ("cpu.cfs_quota_us", cpu.quota),
-            ("cpu.cfs_burst_us", cpu.burst),
+            ("cpu.idle", cpu.idle),
+            ("cpu.shares", None if cpu.idle else cpu.shares or None),  # an idle group has no weight of its own
+            *([burst] if before else []),
+            ("cpu.cfs_period_us", cpu.period or None),
+            ("cpu.cfs_quota_us", cpu.quota or None),
+            *([] if before else [burst]),
             ("cpu.rt_period_us", cpu.realtime_period),
             ("cpu.rt_runtime_us", cpu.realtime_runtime),
-            ("cpu.idle", cpu.idle),
         ):
-            if value:
+            if value is not None:
                 self._set("cpu", name, value, warnings)
         for name, text in (("cpuset.cpus", cpu.cpus), ("cpuset.mems", cpu.mems)):
             if text:
@@ -227,9 +299,12 @@ class CgroupV1:
         prefix = "blkio.bfq" if os.path.exists(f"{self._folder('blkio')}/blkio.bfq.weight") else "blkio"
         if block.weight:
             self._set("blkio", f"{prefix}.weight", block.weight, warnings)
+        if block.leaf_weight:
+            self._set("blkio", f"{prefix}.leaf_weight", block.leaf_weight, warnings)
         for device in block.weight_device:
-            line = f"{device.major}:{device.minor} {device.weight}"
-            self._set("blkio", f"{prefix}.weight_device", line, warnings)
+            for name, weight in (("weight_device", device.weight), ("leaf_weight_device", device.leaf_weight)):
+                if weight:
+                    self._set("blkio", f"{prefix}.{name}", f"{device.major}:{device.minor} {weight}", warnings)
         for name, devices in (
             ("read_bps", block.throttle_read_bps_device),
             ("write_bps", block.throttle_write_bps_device),
@@ -240,11 +315,21 @@ class CgroupV1:
                 line = f"{entry.major}:{entry.minor} {entry.rate}"
                 self._set("blkio", f"blkio.throttle.{name}_device", line, warnings)
 
-    def _io(self) -> tuple[tuple[int, int, str, int], ...]:
-        found = []
-        for line in files.read(self._folder("blkio"), "blkio.throttle.io_service_bytes").splitlines():
-            words = line.split()
-            if len(words) == 3 and words[1] in ("Read", "Write"):
-                major, _, minor = words[0].partition(":")
-                found.append((int(major), int(minor), words[1].lower(), int(words[2])))
-        return tuple(found)
+
+def _make(folder: str) -> None:
+    """Make a folder and those above it; again where one above, empty, has just been taken away by somebody else."""
+    for left in reversed(range(_TRIES)):
+        try:
+            os.makedirs(folder, exist_ok=True)
+            return
+        except FileNotFoundError:
+            if not left:
+                raise
+
+
+def _set_freezer(top: str, state: str) -> None:
+    """Freeze or thaw a group and those that its members made inside it."""
+    for folder in files.groups(top):
+        if files.read(folder, "freezer.state") not in (state, ""):
+            with contextlib.suppress(FileNotFoundError):
+                files.write(folder, "freezer.state", state)

@@ -1,9 +1,9 @@
 """Control groups, version 2: one hierarchy, a folder a group, controllers switched on from above.
 
-Interface: `CgroupV2` is `cgroups.Cgroup`; `device_program(rules)` is the device list as a program of the kernel's.
+Interface: `CgroupV2` is `cgroups.Cgroup`.
 
-Rules: version 2 has no files for devices: access is decided by a small BPF program that is attached to the folder.
-A group that hands controllers down holds no process of its own (the "no internal process" rule).
+Rules: a group that hands controllers down holds no process of its own (the "no internal process" rule). Groups keep
+the name they were made with; a clone that begins in a group (`descriptor`) waits for nothing instead.
 
 Source: https://docs.kernel.org/admin-guide/cgroup-v2.html
 """
@@ -11,19 +11,22 @@ Source: https://docs.kernel.org/admin-guide/cgroup-v2.html
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import time
 
 from glassdock.errors import StartFailed
-from glassdock.linux import bpf
-from glassdock.oci.runtime import CPU, BlockIO, DeviceRule, Memory, Resources
+from glassdock.linux import inotify
+from glassdock.oci.runtime import CPU, BlockIO, Memory, Resources
+from glassdock.runtime import cgroup_devices, cgroup_stats
 from glassdock.runtime import cgroup_files as files
-from glassdock.runtime.cgroup_files import Layout, Stats, set_limit
-from glassdock.runtime.stage import reason
+from glassdock.runtime.cgroup_files import Layout, set_limit
+from glassdock.runtime.cgroup_stats import Stats
 
-_WANTED = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb")
+_WANTED = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb", "rdma")
 _PATIENCE = 5.0
+_TRIES = 5
 
 
 class CgroupV2:
@@ -40,22 +43,29 @@ class CgroupV2:
 
     def create(self) -> None:
         """Make the folder and those above, and hand the controllers down to it."""
-        walked = self._top
-        for part in self.path.strip("/").split("/"):
-            self._enable(walked)
-            walked = f"{walked}/{part}"
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(walked)
+        for left in reversed(range(_TRIES)):
+            walked = self._top
+            try:
+                for part in self.path.strip("/").split("/"):
+                    self._enable(walked)
+                    walked = f"{walked}/{part}"
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(walked)
+                return
+            except OSError as error:
+                # The group above was empty, and somebody else has just taken it away: once more.
+                if error.errno not in (errno.ENOENT, errno.ENODEV) or not left:
+                    raise
 
     def exists(self) -> bool:
         """True while its folder is there."""
         return os.path.isdir(self.folder)
 
     def apply(self, resources: Resources) -> list[str]:
-        """Set the limits; returns warnings about those that this kernel lacks."""
+        """Set the limits; returns warnings about those that this kernel lacks. Raises StartFailed."""
         warnings: list[str] = []
         if resources.devices:
-            self._devices(resources.devices, warnings)
+            cgroup_devices.attach(self.folder, resources.devices, warnings)
         if resources.memory:
             self._memory(resources.memory, warnings)
         if resources.cpu:
@@ -65,10 +75,31 @@ class CgroupV2:
         if resources.block_io:
             self._block_io(resources.block_io, warnings)
         for page in resources.hugepage_limits:
-            set_limit(self.folder, f"hugetlb.{page.page_size}.max", page.limit, warnings)
-        for name, value in resources.unified.items():
-            set_limit(self.folder, name, value, warnings)
+            self.limit_huge_pages(page.page_size, page.limit, warnings)
+        for device, limits in resources.rdma.items():
+            for key, value in (("hca_handle", limits.hca_handles), ("hca_object", limits.hca_objects)):
+                if value is not None:
+                    set_limit(self.folder, "rdma.max", f"{device} {key}={value}", warnings)
+        if resources.network and (resources.network.class_id or resources.network.priorities):
+            warnings.append("cgroup v2 does not mark what is sent: network class and priorities were discarded")
+        self.apply_unified(resources.unified)
         return warnings
+
+    def limit_huge_pages(self, size: str, limit: int, warnings: list[str]) -> None:
+        """Limit what is used, and what is reserved where the kernel counts that."""
+        set_limit(self.folder, f"hugetlb.{size}.max", limit, warnings)
+        if os.path.exists(f"{self.folder}/hugetlb.{size}.rsvd.max"):
+            set_limit(self.folder, f"hugetlb.{size}.rsvd.max", limit, warnings)
+
+    def apply_unified(self, values: dict[str, str]) -> None:
+        """Files by name, a line at a time; raises StartFailed where there is no such file, as the OCI asks."""
+        for name, value in values.items():
+            missing: list[str] = []
+            for line in value.splitlines() or [""]:
+                set_limit(self.folder, name, line, missing)
+            if missing:
+                controller = name.partition(".")[0]
+                raise StartFailed(f"unified resource {name!r} can't be set: controller {controller!r} not available")
 
     def join(self, pid: int) -> None:
         """Put the process into the group; 0 is the caller."""
@@ -82,10 +113,6 @@ class CgroupV2:
         """A descriptor for CLONE_INTO_CGROUP, which begins there and waits for nothing; the caller closes it."""
         return os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
-    def rename(self, path: str) -> None:
-        """The kernel does not rename groups of version 2."""
-        raise NotImplementedError("cgroup v2 groups keep their name")
-
     def views(self) -> tuple[tuple[str, str], ...]:
         """One, without a name: it is shown at /sys/fs/cgroup itself."""
         return (("", self.folder),)
@@ -96,26 +123,21 @@ class CgroupV2:
 
     def stats(self) -> Stats:
         """What it uses now."""
-        folder, cpu = self.folder, files.read_table(self.folder, "cpu.stat")
-        return Stats(
-            memory=files.read_number(folder, "memory.current"),
-            memory_peak=files.read_number(folder, "memory.peak"),
-            memory_limit=files.read_number(folder, "memory.max", -1),
-            memory_details=files.read_table(folder, "memory.stat"),
-            cpu_total=cpu.get("usage_usec", 0) * 1000,
-            cpu_user=cpu.get("user_usec", 0) * 1000,
-            cpu_system=cpu.get("system_usec", 0) * 1000,
-            cpu_periods=cpu.get("nr_periods", 0),
-            cpu_throttled_periods=cpu.get("nr_throttled", 0),
-            cpu_throttled_time=cpu.get("throttled_usec", 0) * 1000,
-            pids=files.read_number(folder, "pids.current"),
-            pids_limit=files.read_number(folder, "pids.max", -1),
-            io=_io(files.read(folder, "io.stat")),
-        )
+        return cgroup_stats.read_v2(self.folder)
 
     def oom_kills(self) -> int:
         """How often the kernel killed a member because memory was short."""
         return files.read_table(self.folder, "memory.events").get("oom_kill", 0)
+
+    def oom_watch(self) -> int:
+        """A descriptor that can be read when `oom_kills` may have grown; the caller closes it. Raises OSError."""
+        watch = inotify.inotify_init1()
+        try:
+            inotify.inotify_add_watch(watch, f"{self.folder}/memory.events", inotify.IN_MODIFY)
+        except OSError:
+            os.close(watch)
+            raise
+        return watch
 
     def freeze(self, frozen: bool) -> None:
         """Stop or continue all members; returns when it is so. Raises TimeoutError."""
@@ -159,52 +181,69 @@ class CgroupV2:
                 with contextlib.suppress(OSError):
                     files.write(folder, "cgroup.subtree_control", f"+{name}")
 
-    def _devices(self, rules: tuple[DeviceRule, ...], warnings: list[str]) -> None:
-        folder = self.descriptor()
-        try:
-            program = bpf.load_device_program(device_program(rules))
-            try:
-                bpf.attach_device_program(folder, program)
-            finally:
-                os.close(program)
-        except PermissionError:
-            warnings.append("this machine does not let us load BPF programs; the device rules were discarded")
-        except OSError as error:
-            raise StartFailed(f"attaching the device rules: {reason(error)}", errno=error.errno or 0) from error
-        finally:
-            os.close(folder)
-
     def _memory(self, memory: Memory, warnings: list[str]) -> None:
-        if memory.limit:
-            set_limit(self.folder, "memory.max", _or_max(memory.limit), warnings)
-        if memory.swap:
+        limit, swap = memory.limit or 0, memory.swap or 0
+        if memory.check_before_update:
+            self._refuse_what_is_used(limit, swap)
+        if swap or limit == -1:
             # The specification counts memory and swap together, version 2 counts swap alone.
-            alone = memory.swap - (memory.limit or 0) if memory.swap > 0 else -1
+            alone = swap - limit if swap > 0 else -1
             set_limit(self.folder, "memory.swap.max", alone if alone >= 0 else "max", warnings)
+        if limit:
+            set_limit(self.folder, "memory.max", _or_max(limit), warnings)
         if memory.reservation:
-            set_limit(self.folder, "memory.low", memory.reservation, warnings)
+            set_limit(self.folder, "memory.low", _or_max(memory.reservation), warnings)
+        if memory.swappiness is not None and memory.swappiness != -1:
+            warnings.append("cgroup v2 has no swappiness of a group; it was discarded")
+        if memory.disable_oom_killer:
+            warnings.append("cgroup v2 cannot disable the OOM killer; that was discarded")
+        if memory.kernel or memory.kernel_tcp:
+            warnings.append("the kernel has no limit for its own memory any longer; it was discarded")
+
+    def _refuse_what_is_used(self, limit: int, swap: int) -> None:
+        """Version 2 kills to get below a new limit: with `checkBeforeUpdate` one that is used already is refused."""
+        used = files.read_number(self.folder, "memory.current")
+        if 0 < limit <= used:
+            raise StartFailed(f"rejecting memory limit {limit} (less than current usage {used})")
+        both = used + files.read_number(self.folder, "memory.swap.current")
+        if 0 < swap <= both:
+            raise StartFailed(f"rejecting memory+swap limit {swap} (less than current usage {both})")
 
     def _cpu(self, cpu: CPU, warnings: list[str]) -> None:
-        if cpu.shares:
+        if cpu.idle is not None:
+            set_limit(self.folder, "cpu.idle", cpu.idle, warnings)
+        if cpu.shares and not cpu.idle:  # an idle group has no weight of its own
             # 2..262144 onto 1..10000, as all runtimes do.
             weight = 1 + ((min(max(cpu.shares, 2), 262144) - 2) * 9999) // 262142
             set_limit(self.folder, "cpu.weight", weight, warnings)
+        # A burst may not be longer than the quota: a shorter one is set before the quota, a longer one after it.
+        before = cpu.burst is not None and cpu.burst < files.read_number(self.folder, "cpu.max.burst")
+        if before and cpu.burst is not None:
+            set_limit(self.folder, "cpu.max.burst", cpu.burst, warnings)
         if cpu.quota or cpu.period:
-            quota = cpu.quota if cpu.quota and cpu.quota > 0 else "max"
-            set_limit(self.folder, "cpu.max", f"{quota} {cpu.period or 100_000}", warnings)
-        for name, value in (("cpu.max.burst", cpu.burst), ("cpu.idle", cpu.idle)):
-            if value:
-                set_limit(self.folder, name, value, warnings)
+            # Of a pair that is given by half, the other half stays what it is.
+            old_quota, old_period = files.read(self.folder, "cpu.max").split() or ("max", "100000")
+            quota = old_quota if not cpu.quota else _or_max(cpu.quota)
+            set_limit(self.folder, "cpu.max", f"{quota} {cpu.period or old_period}", warnings)
+        if not before and cpu.burst is not None:
+            set_limit(self.folder, "cpu.max.burst", cpu.burst, warnings)
+        if cpu.realtime_runtime or cpu.realtime_period:
+            warnings.append("cgroup v2 has no realtime limits; they were discarded")
         for name, text in (("cpuset.cpus", cpu.cpus), ("cpuset.mems", cpu.mems)):
             if text:
                 set_limit(self.folder, name, text, warnings)
 
     def _block_io(self, block: BlockIO, warnings: list[str]) -> None:
+        bfq = os.path.exists(f"{self.folder}/io.bfq.weight")
+        name = "io.bfq.weight" if bfq else "io.weight"
         if block.weight:
-            if os.path.exists(f"{self.folder}/io.bfq.weight"):
-                set_limit(self.folder, "io.bfq.weight", block.weight, warnings)
-            else:
-                set_limit(self.folder, "io.weight", 1 + (block.weight - 10) * 9999 // 990, warnings)
+            set_limit(self.folder, name, block.weight if bfq else _io_weight(block.weight), warnings)
+        for device in block.weight_device:
+            if device.weight:
+                weight = device.weight if bfq else _io_weight(device.weight)
+                set_limit(self.folder, name, f"{device.major}:{device.minor} {weight}", warnings)
+        if block.leaf_weight or any(device.leaf_weight for device in block.weight_device):
+            warnings.append("this kernel has no leaf weights of block devices; they were discarded")
         for key, devices in (
             ("rbps", block.throttle_read_bps_device),
             ("wbps", block.throttle_write_bps_device),
@@ -212,60 +251,13 @@ class CgroupV2:
             ("wiops", block.throttle_write_iops_device),
         ):
             for entry in devices:
-                set_limit(self.folder, "io.max", f"{entry.major}:{entry.minor} {key}={entry.rate}", warnings)
-
-
-def device_program(rules: tuple[DeviceRule, ...]) -> list[bpf.Instruction]:
-    """The rules as a program that answers 1 (allowed) or 0. The last rule that matches decides; none matches: refused.
-
-    Registers: r2 type, r3 access, r4 major, r5 minor, from struct bpf_cgroup_dev_ctx.
-    """
-    load, move, keep, shift, equal, unequal, answer, leave = 0x61, 0xBC, 0x54, 0x74, 0x15, 0x55, 0xB7, 0x95
-    program: list[bpf.Instruction] = [
-        (load, 2, 1, 0, 0),
-        (move, 3, 2, 0, 0),
-        (keep, 2, 0, 0, 0xFFFF),
-        (shift, 3, 0, 0, 16),
-        (load, 4, 1, 4, 0),
-        (load, 5, 1, 8, 0),
-    ]
-    for rule in reversed(rules):
-        tests: list[list[bpf.Instruction]] = []
-        if rule.type in ("b", "c"):
-            tests.append([(unequal, 2, 0, 0, 1 if rule.type == "b" else 2)])
-        access = sum(bit for letter, bit in (("m", 1), ("r", 2), ("w", 4)) if letter in rule.access)
-        if access not in (0, 7) and rule.type != "a":
-            # Allowed is what asks for nothing beyond the rule; refused is what asks for anything in it.
-            beyond = [(keep, 1, 0, 0, 7 & ~access), (unequal, 1, 0, 0, 0)]
-            within = [(keep, 1, 0, 0, access), (equal, 1, 0, 0, 0)]
-            tests.append([(move, 1, 3, 0, 0), *(beyond if rule.allow else within)])
-        for register, number in ((4, rule.major), (5, rule.minor)):
-            if number is not None and number >= 0 and rule.type != "a":
-                tests.append([(unequal, register, 0, 0, number)])
-        verdict: list[bpf.Instruction] = [(answer, 0, 0, 0, int(rule.allow)), (leave, 0, 0, 0, 0)]
-        body = [instruction for test in tests for instruction in test]
-        for index, (code, target, source, _, value) in enumerate(body):
-            # A test that fails jumps behind this rule's verdict.
-            offset = len(body) - index + 1 if code in (equal, unequal) else 0
-            program.append((code, target, source, offset, value))
-        program += verdict
-        if not body:
-            return program  # it decides everything; the verifier refuses what can never be reached
-    return [*program, (answer, 0, 0, 0, 0), (leave, 0, 0, 0, 0)]
+                set_limit(self.folder, "io.max", f"{entry.major}:{entry.minor} {key}={entry.rate or 'max'}", warnings)
 
 
 def _or_max(limit: int) -> int | str:
     return limit if limit > 0 else "max"
 
 
-def _io(text: str) -> tuple[tuple[int, int, str, int], ...]:
-    """io.stat: `8:0 rbytes=1 wbytes=2 ...` a device."""
-    found = []
-    for line in text.splitlines():
-        device, _, rest = line.partition(" ")
-        major, _, minor = device.partition(":")
-        values = dict(word.split("=", 1) for word in rest.split() if "=" in word)
-        for operation, key in (("read", "rbytes"), ("write", "wbytes")):
-            if key in values and major.isdigit():
-                found.append((int(major), int(minor), operation, int(values[key])))
-    return tuple(found)
+def _io_weight(weight: int) -> int:
+    """10..1000 of version 1 onto 1..10000, as all runtimes do."""
+    return 1 + (weight - 10) * 9999 // 990

@@ -175,8 +175,8 @@ def main() -> None:
     for number in (32, 33):
         rt_sigaction(number)
     cgroups.clear(parent, POOL_PREFIX)
-    # Only version 1 can give a group its name later; on version 2 a clone into a group costs nothing anyway.
-    wanted = int(pool) if cgroups.layout().v1 else 0
+    # What is made ahead needs a group that can be given its container's name later (see decisions/0120).
+    wanted = int(pool) if isinstance(cgroups.open_cgroup(f"{parent}/{POOL_PREFIX}"), cgroups.Renamable) else 0
     # Everything that is looked up once is looked up before the first fork.
     capabilities.available()
     plan.ahead(cgroups.layout())

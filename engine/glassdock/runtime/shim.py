@@ -152,7 +152,7 @@ class Shim:
             if group and group.exists():
                 group.remove()  # of an earlier life that was cut off
             limits = task.resources or Resources()
-            if self._child and self._child.cgroup:
+            if self._child and isinstance(self._child.cgroup, cgroups.Renamable):
                 self._child.cgroup.rename(task.cgroup)
                 group = self._child.cgroup
                 if limits.devices == defaults.resources().devices:
