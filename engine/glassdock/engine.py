@@ -86,7 +86,6 @@ class Engine:
             else:
                 warnings.append("not root: images and registries work, containers do not run yet")
             containers = Containers(Parts(paths, images, snapshots, networks, launcher, events))
-            execs = Execs(containers, events)
             builder = Builder(paths, images, snapshots, registry, Runner(paths, networks, launcher))
             records = containers.load()
             if can_run:
@@ -94,7 +93,6 @@ class Engine:
                 closing.push_async_callback(networks.stop)
                 warnings += networks.warnings()
             closing.push_async_callback(containers.close)
-            closing.push_async_callback(execs.close)
             images.repair()
             snapshots.repair({record.id for record in records}, images.live_chains())
             if can_run:
@@ -110,7 +108,7 @@ class Engine:
                 registry_address=address,
                 networks=networks,
                 containers=containers,
-                execs=execs,
+                execs=containers.execs,
                 builder=builder,
                 can_run=can_run,
                 cgroup_version=cgroups.version(),

@@ -1,7 +1,7 @@
 """Execs: further programs in a container that runs, as the API knows them.
 
 Interface:
-- `Execs(containers, events)`: `create`, `check`, `start`, `resize`, `get`, `of(container)`.
+- `Execs(held)`: `create`, `check`, `start`, `resize`, `get`, `of(container)`.
 - `ExecConfig`: what is asked for; `Exec`: one exec and what became of it.
 
 Rules: an exec is made, then started once. It lives in memory, as with Docker: after a restart of the daemon the
@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from glassdock import trace
 from glassdock.containers import spec
-from glassdock.containers.manager import Manager
+from glassdock.containers.held import Held
 from glassdock.containers.model import Container, Status
 from glassdock.errors import CommandNotFound, Conflict, InvalidParameter, NotFound, StartFailed
-from glassdock.events import Bus
 from glassdock.runtime import execs
 from glassdock.runtime.execs import ExecTask, Running
 from glassdock.runtime.messages import ExitStatus
@@ -86,14 +86,13 @@ class Exec:
 class Execs:
     """All execs that are known."""
 
-    def __init__(self, containers: Manager, events: Bus) -> None:
-        self._containers = containers
-        self._events = events
+    def __init__(self, held: Held) -> None:
+        self._held = held
         self._all: dict[str, Exec] = {}
 
     def create(self, reference: str, config: ExecConfig) -> Exec:
         """Note what is to run; raises NotFound, Conflict where the container does not run, InvalidParameter."""
-        container = self._containers.get(reference)
+        container = self._held.get(reference)
         _must_run(container)
         if not config.cmd or not config.cmd[0]:
             raise InvalidParameter("No exec command specified")
@@ -125,9 +124,12 @@ class Execs:
         _must_run(made.container)
         return made
 
-    async def start(self, identity: str, client: int = -1, *, size: tuple[int, int] | None = None) -> Exec:
+    async def start(
+        self, identity: str, client: int = -1, *, size: tuple[int, int] | None = None, framed: bool | None = None
+    ) -> Exec:
         """Run it, detached or with a client: the shim's end of a stream, closed here in any case.
 
+        `framed` is how that client reads, which may differ from whether the program has a terminal.
         Raises NotFound, Conflict, and StartFailed and its kin in Docker's words.
         """
         try:
@@ -137,15 +139,8 @@ class Execs:
                 os.close(client)
             raise
         made.started = True
-        config = made.config
         try:
-            made.process = await execs.begin(
-                self._containers.folder(made.container) / "run",
-                _task(made, size, attached=client >= 0),
-                client,
-                stdout=config.attach_stdout,
-                stderr=config.attach_stderr,
-            )
+            made.process = await self._begin(made, client, size, framed)
         except StartFailed as error:
             made.failed_with = 127 if isinstance(error, CommandNotFound) else 126
             raise type(error)(f"{_PREFIX}{error.message}", step=error.step, errno=error.errno) from error
@@ -155,6 +150,24 @@ class Execs:
         self._event("exec_start", made)
         made.watcher = asyncio.create_task(self._watch(made, made.process), name=f"exec {made.id[:12]}")
         return made
+
+    async def _begin(self, made: Exec, client: int, size: tuple[int, int] | None, framed: bool | None) -> Running:
+        config, live = made.config, self._held.of(made.container)
+        with trace.recording("daemon") as recording:
+            try:
+                with trace.span("containers.exec", command=" ".join(config.cmd or ())[:200]) as above:
+                    process = await execs.begin(
+                        self._held.folder(made.container) / "run",
+                        _task(made, size, attached=client >= 0),
+                        client,
+                        stdout=config.attach_stdout,
+                        stderr=config.attach_stderr,
+                        framed=not config.tty if framed is None else framed,
+                    )
+                    trace.adopt(process.spans, under=above)
+            finally:
+                live.trace.add(recording.spans)
+        return process
 
     async def resize(self, identity: str, height: int, width: int) -> None:
         """Tell its terminal its size; raises Conflict where it does not run."""
@@ -188,13 +201,14 @@ class Execs:
     def _event(self, action: str, made: Exec, **more: str) -> None:
         container, words = made.container, " ".join(made.config.cmd or ())
         told = f"{action}: {words}" if action != "exec_die" else action
-        attributes = {**(container.config.labels or {}), "image": container.config.image, "name": container.name}
-        self._events.publish("container", told, container.id, {**attributes, "execID": made.id, **more})
+        self._held.event(told, container, execID=made.id, **more)
 
 
 def _must_run(container: Container) -> None:
     if container.state.status is Status.PAUSED:
         raise Conflict(f"container {container.id} is paused, unpause the container before exec")
+    if container.state.status is Status.RESTARTING:
+        raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
     if not container.state.running:
         raise Conflict(f"container {container.id} is not running")
 

@@ -22,6 +22,8 @@ from glassdock.runtime import cgroups
 async def freeze(container: Container, tag: str, *, frozen: bool) -> None:
     """Pause, or let go on. Raises Conflict in Docker's words, NotSupported."""
     status = container.state.status
+    if status is Status.RESTARTING:
+        raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
     if not container.state.running:
         raise Conflict(f"Container {container.id} is not running")
     if frozen and status is Status.PAUSED:

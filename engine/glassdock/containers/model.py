@@ -19,6 +19,8 @@ from glassdock.errors import Conflict
 from glassdock.network.model import Endpoint, PortBinding
 from glassdock.trace import Span
 
+_MOST_SPANS = 4000
+
 
 class Status(enum.StrEnum):
     """Docker's words for where a container is in its life."""
@@ -34,8 +36,8 @@ class Status(enum.StrEnum):
 
 MOVES: dict[Status, frozenset[Status]] = {
     Status.CREATED: frozenset({Status.RUNNING, Status.REMOVING}),
-    Status.RUNNING: frozenset({Status.EXITED, Status.PAUSED}),
-    Status.PAUSED: frozenset({Status.RUNNING, Status.EXITED}),
+    Status.RUNNING: frozenset({Status.EXITED, Status.PAUSED, Status.RESTARTING}),
+    Status.PAUSED: frozenset({Status.RUNNING, Status.EXITED, Status.RESTARTING}),
     Status.RESTARTING: frozenset({Status.RUNNING, Status.EXITED}),
     Status.EXITED: frozenset({Status.RUNNING, Status.RESTARTING, Status.REMOVING}),
     Status.REMOVING: frozenset({Status.DEAD}),
@@ -56,8 +58,8 @@ class State(msgspec.Struct):
 
     @property
     def running(self) -> bool:
-        """True while its process lives (paused included)."""
-        return self.status in (Status.RUNNING, Status.PAUSED)
+        """As Docker counts it: while its process lives, and while it waits to be started again."""
+        return self.status in (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
 
 
 class EndpointRecord(msgspec.Struct, frozen=True):
@@ -98,6 +100,7 @@ class Container(msgspec.Struct):
     state: State = msgspec.field(default_factory=State)
     endpoints: tuple[EndpointRecord, ...] = ()
     restart_count: int = 0
+    stopped_by_hand: bool = False
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -113,9 +116,17 @@ class Container(msgspec.Struct):
 
 @dataclass(slots=True)
 class Trace:
-    """The spans of a container's life so far, oldest first, and who asked for them."""
+    """The spans of a container's life so far, oldest first; of a long one the last 4,000 or so."""
 
     spans: list[Span] = field(default_factory=list)
+
+    def add(self, spans: list[Span]) -> None:
+        """Take in what one verb did; the oldest verbs go, whole."""
+        self.spans += spans
+        if len(self.spans) > _MOST_SPANS:
+            rest = self.spans[len(self.spans) - _MOST_SPANS :]
+            roots = [place for place, span in enumerate(rest) if not span.parent]
+            self.spans[:] = rest[roots[0] :] if roots else rest
 
 
 def move(container: Container, status: Status) -> None:

@@ -11,6 +11,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from glassdock.containers.model import Trace
+from glassdock.containers.restarts import Backoff
 from glassdock.errors import NotSupported
 from glassdock.events import Bus
 from glassdock.images.store import Store as ImageStore
@@ -27,11 +28,24 @@ class Live:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     process: Process | None = None
     pending: list[Attach] = field(default_factory=list)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
     next_exit: asyncio.Future[int] | None = None
+    restart: asyncio.Task[None] | None = None
+    backoff: Backoff = field(default_factory=Backoff)
     removed: asyncio.Event = field(default_factory=asyncio.Event)
     watcher: asyncio.Task[None] | None = None
     trace: Trace = field(default_factory=Trace)
+
+    def end(self) -> asyncio.Future[int]:
+        """The exit code of its next end; ask before what brings the end about."""
+        if self.next_exit is None:
+            self.next_exit = asyncio.get_running_loop().create_future()
+        return asyncio.shield(self.next_exit)
+
+    def tell(self, code: int) -> None:
+        """Wake those who wait for the end."""
+        if self.next_exit is not None and not self.next_exit.done():
+            self.next_exit.set_result(code)
+        self.next_exit = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from glassdock.containers import files
+from glassdock.containers import files, restarts
 from glassdock.containers.config import HostConfig, MountPoint, refuse_unsupported
 from glassdock.containers.model import Container
 from glassdock.errors import CommandNotExecutable, CommandNotFound, InvalidParameter, NotSupported
@@ -31,6 +31,7 @@ _NAMESPACES = ("mount", "pid", "uts", "ipc", "cgroup")
 def check(container: Container) -> None:
     """Raise InvalidParameter or NotSupported for what no start could do."""
     refuse_unsupported(container.host)
+    restarts.check(container.host.restart_policy, auto_remove=container.host.auto_remove)
     signal_number(container.config.stop_signal or "TERM")
     runtime_spec(container, Path("/"), "")
     ports(container)

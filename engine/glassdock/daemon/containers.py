@@ -19,7 +19,7 @@ from aiohttp import web
 from glassdock.containers import top as processes
 from glassdock.containers.config import CreateRequest
 from glassdock.containers.logs import Entry, LogQuery, read
-from glassdock.containers.model import Container
+from glassdock.containers.model import Container, Status
 from glassdock.containers.streams import Streams, pair
 from glassdock.daemon import answers, hijack, views
 from glassdock.daemon.answers import ENGINE, filters, flag, number
@@ -54,7 +54,11 @@ async def stop(request: web.Request) -> web.StreamResponse:
 async def restart(request: web.Request) -> web.StreamResponse:
     """POST /containers/{name}/restart."""
     grace = number(request, "t", -2)
-    await request.app[ENGINE].containers.restart(request.match_info["name"], grace=None if grace == -2 else grace)
+    await request.app[ENGINE].containers.restart(
+        request.match_info["name"],
+        grace=None if grace == -2 else grace,
+        signal_name=request.query.get("signal", ""),
+    )
     return web.Response(status=204)
 
 
@@ -74,10 +78,13 @@ async def top(request: web.Request) -> web.StreamResponse:
     """GET /containers/{name}/top."""
     engine = request.app[ENGINE]
     container = engine.containers.get(request.match_info["name"])
+    if container.state.status is Status.RESTARTING:
+        raise Conflict(f"container {container.id} is restarting, wait until the container is running")
     if not container.state.running:
         raise Conflict(f"container {container.id} is not running")
     pids = processes.processes(container, engine.paths.tag)
     titles, rows = processes.table(pids, request.query.get("ps_args", "-ef"))
+    engine.containers.event("top", container)
     return answers.json({"Titles": titles, "Processes": rows})
 
 

@@ -50,21 +50,21 @@ async def start(request: web.Request) -> web.StreamResponse:
         return web.Response(status=200)
     ours, theirs = pair()
     # The head of the answer goes first, as with Docker: the SDK for Python loses output that comes together with it.
-    starting = asyncio.create_task(_start(execs, made, theirs, asked.console_size))
-    kind = hijack.stream_type(request.match_info.get("version", answers.API_VERSION), tty=made.config.tty)
+    starting = asyncio.create_task(_start(execs, made, theirs, asked))
+    kind = hijack.stream_type(request.match_info.get("version", answers.API_VERSION), tty=asked.tty)
     response = await hijack.splice(request, ours, kind)
     await starting
     return response
 
 
-async def _start(execs: Execs, made: Exec, client: int, size: tuple[int, int] | None) -> None:
-    """Start it; a refusal is said on the stream."""
+async def _start(execs: Execs, made: Exec, client: int, asked: _Start) -> None:
+    """Start it; a refusal is said on the stream. How the client reads is said with the start, as with Docker."""
     with socket.socket(fileno=os.dup(client)) as stream:
         try:
-            await execs.start(made.id, client, size=size)
+            await execs.start(made.id, client, size=asked.console_size, framed=not asked.tty)
         except GlassdockError as error:
             text = f"{error.message}\r\n".encode()
-            stream.sendall(text if made.config.tty else struct.pack(">BxxxL", 1, len(text)) + text)
+            stream.sendall(text if asked.tty else struct.pack(">BxxxL", 1, len(text)) + text)
 
 
 async def resize(request: web.Request) -> web.StreamResponse:

@@ -212,6 +212,8 @@ def _port_rows(container: Container) -> list[dict[str, Any]]:
 def status_text(container: Container) -> str:
     """Docker's human words: `Up 3 seconds`, `Exited (0) 2 minutes ago`, `Created`."""
     state, now = container.state, time.time_ns()
+    if state.status is Status.RESTARTING:
+        return f"Restarting ({state.exit_code}) {human(now - state.finished_at)} ago"
     if state.running:
         return f"Up {human(now - state.started_at)}" + (" (Paused)" if state.status is Status.PAUSED else "")
     if state.status is Status.EXITED:

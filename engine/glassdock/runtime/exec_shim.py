@@ -19,6 +19,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from glassdock.errors import Conflict, GlassdockError
 from glassdock.linux import clone, prctl
@@ -38,6 +39,14 @@ _LINGER = 10.0
 Answer = Callable[[socket.socket, AnyMessage], None]
 
 
+class Wants(NamedTuple):
+    """What an exec's client reads, and how."""
+
+    stdout: bool
+    stderr: bool
+    framed: bool
+
+
 @dataclass(slots=True)
 class _Exec:
     """One program. `due` is when it is not waited for any longer."""
@@ -48,7 +57,7 @@ class _Exec:
     connection: socket.socket
     streams: Streams
     client: socket.socket | None
-    wants: tuple[bool, bool]
+    wants: Wants
     started_at_ns: int = 0
     report: Report | None = None
     starting: bool = True
@@ -73,7 +82,7 @@ class Execs:
         child: Child,
         connection: socket.socket,
         client: socket.socket | None,
-        wants: tuple[bool, bool],
+        wants: Wants,
     ) -> None:
         """Fork the child that joins; the answer comes when it executes, or does not."""
         streams = Streams(self._selector, self._log, terminal=task.terminal, stdin=task.stdin, once=True)
@@ -144,8 +153,10 @@ class Execs:
     def _attach(one: _Exec) -> None:
         """The client joins before anything can have been read from the streams."""
         if one.client is not None:
-            stdout, stderr = one.wants
-            one.streams.attach(one.client, stdin=one.task.stdin, stdout=stdout, stderr=stderr)
+            wants = one.wants
+            one.streams.attach(
+                one.client, stdin=one.task.stdin, stdout=wants.stdout, stderr=wants.stderr, framed=wants.framed
+            )
             one.client = None
 
     def _tell(self, one: _Exec, code: int) -> None:

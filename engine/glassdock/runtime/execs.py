@@ -70,14 +70,22 @@ class Running:
 
 
 async def begin(
-    run_dir: Path, task: ExecTask, client: int = -1, *, stdout: bool = True, stderr: bool = True
+    run_dir: Path,
+    task: ExecTask,
+    client: int = -1,
+    *,
+    stdout: bool = True,
+    stderr: bool = True,
+    framed: bool | None = None,
 ) -> Running:
     """Run a program in the container of `run_dir`; `client` is the shim's end of a stream, closed here in any case.
+
+    `framed`: whether the client gets Docker's frames; None: unless the program has a terminal.
 
     Raises Conflict where nothing runs there, StartFailed, CommandNotFound, CommandNotExecutable.
     """
     try:
-        connection = _said(run_dir, task, client, Exec(stdout, stderr))
+        connection = _said(run_dir, task, client, Exec(stdout, stderr, not task.terminal if framed is None else framed))
     finally:
         if client >= 0:
             os.close(client)

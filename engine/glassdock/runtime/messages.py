@@ -155,10 +155,14 @@ class ExecTask(msgspec.Struct, frozen=True):
 
 
 class Exec(Message, frozen=True):
-    """Run one more program. Descriptors: the memfd of its `ExecTask`, [a client's end of a stream socketpair]."""
+    """Run one more program. Descriptors: the memfd of its `ExecTask`, [a client's end of a stream socketpair].
+
+    `framed`: the client gets Docker's frames, which does not hang on whether the program has a terminal.
+    """
 
     stdout: bool = True
     stderr: bool = True
+    framed: bool = True
 
 
 class Signal(Message, frozen=True):

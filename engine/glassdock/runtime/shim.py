@@ -32,7 +32,7 @@ from glassdock.oci.runtime import Resources
 from glassdock.paths import atomic_write
 from glassdock.runtime import cgroups, defaults, messages, terminal
 from glassdock.runtime.child import Child, failure_of, hide
-from glassdock.runtime.exec_shim import Execs, refusal
+from glassdock.runtime.exec_shim import Execs, Wants, refusal
 from glassdock.runtime.jsonlog import JsonLog
 from glassdock.runtime.messages import (
     AnyMessage,
@@ -323,7 +323,7 @@ class Shim:
         os.close(memory)
         client = socket.socket(fileno=rest[0]) if rest else None
         try:
-            wants = (message.stdout, message.stderr)
+            wants = Wants(message.stdout, message.stderr, message.framed)
             self._execs.begin(task, self._task.plan, self._child, connection, client, wants)
         except (GlassdockError, OSError) as error:
             if client:

@@ -32,10 +32,13 @@ Handler = Callable[[int], None]
 class Client:
     """One attached client: what it has not read yet."""
 
-    def __init__(self, sock: socket.socket, streams: Streams, *, stdin: bool, wants: frozenset[int]) -> None:
+    def __init__(
+        self, sock: socket.socket, streams: Streams, *, stdin: bool, wants: frozenset[int], framed: bool
+    ) -> None:
         sock.setblocking(False)
         self.sock = sock
         self.wants = wants
+        self.framed = framed
         self.pending = bytearray()
         self.reading = stdin
         self._streams = streams
@@ -44,7 +47,7 @@ class Client:
     def put(self, stream: int, data: bytes) -> None:
         """Send, or keep what does not fit."""
         if stream in self.wants:
-            if not self._streams.terminal:
+            if self.framed:
                 self.pending += struct.pack(">BxxxL", stream, len(data))
             self.pending += data
             self.flush()
@@ -138,10 +141,13 @@ class Streams:
         # A descriptor of its own, so that the selector can wait for its two directions apart.
         self._stdin = os.dup(descriptor) if self._has_stdin else -1
 
-    def attach(self, sock: socket.socket, *, stdin: bool, stdout: bool, stderr: bool) -> None:
-        """A client joins; it gets what is written from now on."""
+    def attach(
+        self, sock: socket.socket, *, stdin: bool, stdout: bool, stderr: bool, framed: bool | None = None
+    ) -> None:
+        """A client joins; it gets what is written from now on, in frames unless there is a terminal."""
         wants = frozenset(number for number, wanted in ((1, stdout), (2, stderr)) if wanted)
-        client = Client(sock, self, stdin=stdin and self._stdin >= 0, wants=wants)
+        framed = not self.terminal if framed is None else framed
+        client = Client(sock, self, stdin=stdin and self._stdin >= 0, wants=wants, framed=framed)
         self.clients.append(client)
         client.watch()
 

@@ -1,0 +1,73 @@
+"""After the daemon's own death: records and reality are brought together.
+
+Interface: `await repair(held, runs, removal)`, once, after the records were loaded.
+
+Rules: what runs goes on; an end that nobody saw is noted as if it had been seen; what was half removed goes; a start
+that was cut off before the record said so is taken back, because nobody knows its place. Those whose restart policy
+says so come up.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+
+from glassdock.containers import restarts
+from glassdock.containers.held import Held
+from glassdock.containers.model import Container, Status, move
+from glassdock.containers.parts import Live
+from glassdock.containers.removal import Removal
+from glassdock.containers.runs import Runs
+from glassdock.errors import NotFound
+from glassdock.runtime import launch
+from glassdock.runtime.launch import ExitStatus
+
+
+async def repair(held: Held, runs: Runs, removal: Removal) -> None:
+    """Reconnect to shims, note ends, drop half-removed containers, start those that come up by themselves."""
+    for container in held.store.all():
+        live = held.of(container)
+        if container.state.status is Status.REMOVING:
+            removal.discard(container, live)
+            continue
+        if container.state.status is Status.RESTARTING:
+            await _interrupted(held, runs, container, live)
+        elif (held.folder(container) / "run").exists() or container.state.running:
+            await _reconnect(held, runs, removal, container, live)
+        if held.live.get(container.id) is live and restarts.at_boot(container):
+            move(container, Status.RESTARTING)
+            runs.schedule(container, live, 0.0)
+
+
+async def _reconnect(held: Held, runs: Runs, removal: Removal, container: Container, live: Live) -> None:
+    try:
+        found = await launch.reconnect(held.folder(container) / "run")
+    except NotFound:  # its start was refused, or nobody was left to carry it out
+        if not container.state.running:
+            return
+        found = ExitStatus(code=128 + signal.SIGKILL, oom_killed=False, finished_at_ns=time.time_ns())
+    if isinstance(found, ExitStatus):
+        if container.state.running:
+            await runs.ended(container, live, found)
+        return
+    if not container.state.running:
+        await found.signal(signal.SIGKILL)
+        await found.wait()
+        if container.host.auto_remove:
+            move(container, Status.REMOVING)
+            removal.discard(container, live)
+        return
+    container.state.pid = found.pid
+    runs.watch(container, live, found)
+
+
+async def _interrupted(held: Held, runs: Runs, container: Container, live: Live) -> None:
+    """It waited to be started again, or was just being started: it is started now."""
+    try:
+        found = await launch.reconnect(held.folder(container) / "run")
+    except NotFound:
+        found = None
+    if isinstance(found, launch.Process):
+        await found.signal(signal.SIGKILL)
+        await found.wait()
+    runs.schedule(container, live, 0.0)
