@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from glassdock.containers.config import Config, CreateRequest, HostConfig, RestartPolicy, merge, merge_env
+from glassdock.containers.config import Config, CreateRequest, HostConfig, merge, merge_env
 from glassdock.containers.config import refuse_unsupported as refuse
 from glassdock.errors import InvalidParameter, NotSupported
 from glassdock.oci.image import ContainerConfig
