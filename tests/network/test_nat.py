@@ -7,10 +7,9 @@ import functools
 import shutil
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from pathlib import Path
 
 import pytest
 
@@ -18,19 +17,9 @@ from glassdock.network import bridge, namespaces, nat, veth
 from glassdock.network.manager import Manager
 from glassdock.network.netlink import Link, Socket, Step
 from glassdock.paths import Paths
-from tests.network.inside import inside
+from tests.network.inside import at_home, inside, roots_network
 
 MACHINE, NEIGHBOUR = IPv4Interface("198.51.100.1/30"), IPv4Interface("198.51.100.2/30")
-
-
-@pytest.fixture
-async def networks(short_tmp: Path) -> AsyncIterator[Manager]:
-    paths = Paths.of(short_tmp / "root")
-    paths.make()
-    made = Manager(paths)
-    await made.start()
-    yield made
-    await made.stop()
 
 
 @dataclass
@@ -41,11 +30,11 @@ class Neighbour:
 
 
 @pytest.fixture
-def neighbour(networks: Manager) -> Iterator[Neighbour]:
+def neighbour(networks: Manager, paths: Paths) -> Iterator[Neighbour]:
     name = networks.get("bridge").interface + "n"
-    with Socket() as host, contextlib.ExitStack() as undo:
+    with at_home(paths, Socket) as host, contextlib.ExitStack() as undo:
         host.apply(bridge.plan(name, 1500))
-        link = Link(socket.if_nametoindex(name), name)
+        link = next(link for link in host.links() if link.name == name)
         undo.callback(lambda: host.apply([bridge.Delete(link)]))
         host.apply(bridge.addressed(link, MACHINE))
 
@@ -53,7 +42,7 @@ def neighbour(networks: Manager) -> Iterator[Neighbour]:
             host.apply(veth.plug(name + "v", link, descriptor, 1500))
             return name + "v"
 
-        place = namespaces.make(plug)
+        place = at_home(paths, lambda: namespaces.make(plug))
         undo.callback(place.close)
         assert place.eth0 is not None
         place.door.apply(veth.configure(place.eth0, "02:00:00:00:00:01", NEIGHBOUR, MACHINE.ip))
@@ -82,20 +71,21 @@ async def test_what_leaves_has_the_machines_address_and_what_comes_uninvited_is_
 
 @pytest.mark.needs_root
 @pytest.mark.needs("nft")
-async def test_nft_shows_the_rules_as_they_are_described(networks: Manager) -> None:
+async def test_nft_shows_the_rules_as_they_are_described(networks: Manager, paths: Paths) -> None:
     network = networks.get("bridge")
     if network.status:
         pytest.skip(f"this kernel does not masquerade: {network.status}")
     table = f"glassdock-{network.interface}"
-    shown = shown_by_nft(table)
+    shown = at_home(paths, lambda: shown_by_nft(table))
     for rule in nat.rules(network.interface, IPv4Network(network.subnet)):
         assert rule.text in shown
     await networks.stop()
-    assert shown_by_nft(table) == ""
+    assert at_home(paths, lambda: shown_by_nft(table)) == ""
 
 
 @pytest.mark.needs_root
 @pytest.mark.needs("nft")
+@roots_network
 def test_a_firewall_that_drops_what_it_does_not_know_is_named() -> None:
     firewall = "add table ip elsewhere; add chain ip elsewhere fw { type filter hook forward priority 0; policy drop; }"
     place = namespaces.make()
@@ -116,6 +106,7 @@ def shown_by_nft(table: str) -> str:
 
 @pytest.mark.needs_root
 @pytest.mark.skipif(shutil.which("ip") is None, reason="needs ip")
+@roots_network
 def test_the_described_commands_of_iproute2_do_the_same() -> None:
     """The steps of a container's end, run as their own descriptions in a second namespace, leave the same state."""
     ours, theirs = namespaces.make(), namespaces.make()

@@ -12,9 +12,9 @@ import pytest
 from glassdock.network import bridge, namespaces, veth
 from glassdock.network.namespaces import Place
 from glassdock.network.netlink import Link, Route, Socket, Step
-from tests.network.inside import inside
+from tests.network.inside import inside, roots_network
 
-pytestmark = pytest.mark.needs_root
+pytestmark = [pytest.mark.needs_root, roots_network]
 LO = Link(1, "lo")
 
 

@@ -5,9 +5,10 @@ Reading order, the core idea first:
 - `namespaces.py`: a network namespace made in a thread, before the process that will live in it.
 - `veth.py`, `bridge.py`: cable and switch; each step is a value with `describe()` and `message()`.
 - `addresses.py`: subnets and leases. `nat.py`: the way out. `ports.py`: the way in. `files.py`: names.
+- `home.py`: root's bridges are on the machine's network, an ordinary user's on a network of the engine's own.
 - `bridged.py`: one bridge network at work. `manager.py`: the verbs, and what is kept ready. `records.py`: the disk.
 - `netlink.py`: many messages in one send; pyroute2's only user, with `nat.py`.
 
-Rules: nothing here forks, calls a program or bind-mounts a namespace. Threads that visit another namespace come home
-before they are used again.
+Rules: nothing here forks or calls a program. Threads that visit a container's namespace come home before they are used
+again.
 """

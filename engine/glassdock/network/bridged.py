@@ -1,13 +1,14 @@
 """One bridge network at work: the bridge, the places kept ready on it, who has which address.
 
 Interface:
-- `Bridged(network, tag)`; `up(live)` makes or repairs it, `down()` removes it.
+- `Bridged(network, tag)`; `up(live, beyond)` makes or repairs it, `down()` removes it.
+- `Surroundings.here()`: the networks that the calling thread sees; a new one must not overlap them.
 - `make()`: a place with its cable plugged; `ready`: places made ahead of need.
 - `join(place, owner)`: address, route and label; `unplug(cable)`; `destroy(places)`.
 
-Rules: every method talks to the kernel and may wait for its lock, so each is called in a worker thread; `leases` and
-`ready` belong to the event loop's thread alone. The kernel holds what must survive the daemon: a cable is labelled
-with its owner.
+Rules: every method talks to the kernel and may wait for its lock, so each is called in a worker thread, one that is at
+home (`home.py`); `leases` and `ready` belong to the event loop's thread alone. The kernel holds what must survive the
+daemon: a cable is labelled with its owner.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
 
 import msgspec
@@ -39,6 +41,28 @@ _ATTEMPTS = 20
 _MTU = 1500
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is around a new bridge: networks that are taken, and how much the way out carries in one packet."""
+
+    networks: tuple[IPv4Network, ...] = ()
+    mtu: int = _MTU
+
+    @classmethod
+    def here(cls) -> Surroundings:
+        """Of the namespace that the calling thread is in."""
+        with Socket() as door:
+            return cls.of(door)
+
+    @classmethod
+    def of(cls, door: Socket) -> Surroundings:
+        """Of the namespace that the socket leads to."""
+        routes = door.routes()
+        outward = {route.index for route in routes if route.network.prefixlen == 0}
+        mtu = min([_MTU, *(link.mtu for link in door.links() if link.index in outward)])
+        return cls(tuple([route.network for route in routes] + [found.network for _, found in door.addresses()]), mtu)
+
+
 class Bridged:
     """The bridge of one network, its cables and its leases."""
 
@@ -52,9 +76,10 @@ class Bridged:
         self._link = Link(0, network.interface)
         self.leases = Leases(IPv4Network("0.0.0.0/8"))
 
-    def up(self, live: Collection[str]) -> list[tuple[Owner, str]]:
+    def up(self, live: Collection[str], beyond: Surroundings | None = None) -> list[tuple[Owner, str]]:
         """Make the bridge, or take it over from a daemon that died; returns owners and cables of `live` containers.
 
+        `beyond` is what the machine sees, where the bridge is not on the machine's own network.
         Whatever else is plugged in belongs to nobody any more and goes. Raises OSError where the kernel refuses.
         """
         with _machine_lock(), Socket() as host:
@@ -68,7 +93,7 @@ class Bridged:
                 _delete(host, (*ports, link))
                 link, ports, kept = None, [], []
             if link is None:
-                link = self._create(host, links)
+                link = self._create(host, beyond or Surroundings())
             names = {name for _, name in kept}
             _delete(host, [port for port in ports if port.name not in names])
             self._link = link
@@ -83,13 +108,11 @@ class Bridged:
         wanted = f"{self.network.gateway}/{self.network.subnet.partition('/')[2]}"
         return any(index == link.index and str(address) == wanted for index, address in host.addresses())
 
-    def _create(self, host: Socket, links: Sequence[Link]) -> Link:
-        routes = host.routes()
-        taken = [route.network for route in routes] + [address.network for _, address in host.addresses()]
+    def _create(self, host: Socket, beyond: Surroundings) -> Link:
+        here = Surroundings.of(host)
         preferred = IPv4Network(self.network.subnet) if self.network.subnet else None
-        subnet = addresses.free_subnet(taken, preferred)
-        outward = {route.index for route in routes if route.network.prefixlen == 0}
-        mtu = min([_MTU, *(link.mtu for link in links if link.index in outward)])
+        subnet = addresses.free_subnet(here.networks + beyond.networks, preferred)
+        mtu = min(here.mtu, beyond.mtu)
         gateway = IPv4Interface((subnet.network_address + 1, subnet.prefixlen))
         host.apply(bridge.plan(self.network.interface, mtu))
         link = Link(socket.if_nametoindex(self.network.interface), self.network.interface)

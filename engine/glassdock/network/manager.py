@@ -19,6 +19,7 @@ import errno
 import functools
 import os
 import re
+import socket
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Interface
@@ -29,7 +30,8 @@ import msgspec
 from glassdock import trace
 from glassdock.errors import Conflict, GlassdockError, InvalidParameter, NotSupported
 from glassdock.network import addresses, namespaces, netlink
-from glassdock.network.bridged import Bridged
+from glassdock.network.bridged import Bridged, Surroundings
+from glassdock.network.home import Home
 from glassdock.network.model import Endpoint, Network, PortBinding
 from glassdock.network.ports import Publisher
 from glassdock.network.records import Records
@@ -53,14 +55,15 @@ class Manager:
         self._bridged: dict[str, Bridged] = {}
         self._endpoints: dict[str, Endpoint] = {}
         self._publisher = Publisher()
+        self._home = Home(paths.networks)
         self._refusal = ""
         self._graves: dict[str, list[int]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._filling: asyncio.Task[None] | None = None
         # One thread for what somebody waits for, two for what nobody does: making and destroying.
-        self._path = ThreadPoolExecutor(1, "network")
-        self._yard = ThreadPoolExecutor(2, "network-yard")
+        self._path = ThreadPoolExecutor(1, "network", self._go_home)
+        self._yard = ThreadPoolExecutor(2, "network-yard", self._go_home)
         self.problems: list[str] = []
 
     @functools.cached_property
@@ -78,8 +81,13 @@ class Manager:
         bridged = Bridged(self._known.find("bridge"), self._tag)
         self._published.mkdir(mode=0o711, exist_ok=True)
         try:
-            await self._in(self._path, netlink.messages)
-            kept = await self._in(self._path, bridged.up, live)
+            await asyncio.to_thread(netlink.messages)
+            self._home = await asyncio.to_thread(Home.open, self._folder)
+            beyond = None
+            if self._home.own:
+                beyond = await asyncio.to_thread(Surroundings.here)
+                self._publisher = Publisher(self._socket)
+            kept = await self._in(self._path, bridged.up, live, beyond)
         except (OSError, NotSupported) as error:
             self._refusal = str(error)
             self._known.put(msgspec.structs.replace(bridged.network, status=self._refusal))
@@ -110,10 +118,11 @@ class Manager:
         for endpoint in self._endpoints.values():
             if endpoint.netns_fd is not None:
                 os.close(endpoint.netns_fd)
-        self._endpoints.clear()
-        self._bridged.clear()
         self._path.shutdown()
         self._yard.shutdown()
+        (self._home.close if self._endpoints else self._home.remove)()
+        self._endpoints.clear()
+        self._bridged.clear()
 
     # ---- looking
 
@@ -128,7 +137,7 @@ class Manager:
     def warnings(self) -> list[str]:
         """What does not work, one sentence each: for `docker info`."""
         statuses = [f"network {network.name}: {network.status}" for network in self._known.all() if network.status]
-        return statuses + self.problems
+        return statuses + ([self._home.status] if self._home.status else []) + self.problems
 
     def endpoint(self, container_id: str) -> Endpoint | None:
         """Where the container is plugged in."""
@@ -273,6 +282,18 @@ class Manager:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
+
+    def _go_home(self) -> None:
+        self._home.enter()
+
+    async def _socket(self, family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
+        """A socket of the bridges' network."""
+        making = asyncio.ensure_future(self._in(self._path, socket.socket, family, kind))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            making.add_done_callback(lambda made: made.result().close())
+            raise
 
     @staticmethod
     async def _in(executor: ThreadPoolExecutor, work: Callable[..., T], *arguments: object) -> T:

@@ -17,6 +17,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from glassdock.linux import ids
 from glassdock.linux.clone import CloneFlag, setns, unshare
 from glassdock.network.bridge import SetUp
 from glassdock.network.netlink import Link, Socket, Step
@@ -24,8 +25,7 @@ from glassdock.network.veth import NoLinkLocal
 
 _OWN = "/proc/thread-self/ns/net"
 _LO = Link(1, "lo")
-# Docker's defaults: a container's user may ping and listen below 1024, the namespace is its own.
-_SYSCTLS = {"ip_unprivileged_port_start": b"0", "ping_group_range": b"0 2147483647"}
+_LAST_GROUP = 2**31 - 1
 
 
 @dataclass(slots=True)
@@ -68,10 +68,14 @@ def make(plug: Callable[[int], str] | None = None) -> Place:
 
 
 def _set_sysctls() -> None:
+    # Docker's defaults: a container's user may ping and listen below 1024, the namespace is its own. A group that is
+    # not mapped is refused.
+    last = min(_LAST_GROUP, max(extent.inside + extent.count - 1 for extent in ids.mapping().gids))
+    wanted = {"ip_unprivileged_port_start": b"0", "ping_group_range": b"0 %d" % last}
     # The kernel walks a chain of all namespaces' folders to find this one's: once, not for each file (decision 0042).
     folder = os.open("/proc/sys/net/ipv4", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for name, value in _SYSCTLS.items():
+        for name, value in wanted.items():
             handle = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
             try:
                 os.write(handle, value)

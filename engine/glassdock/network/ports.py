@@ -2,11 +2,14 @@
 
 Interface:
 - `listen(binding)`: the listening socket and the binding with its real port; raises Conflict where it is in use.
+- `Publisher(reach)`: `reach(family, kind)` makes a socket on the bridges' network where that is not the machine's.
 - `Publisher.publish(container, bindings, address)`: listen on all or on none, relay to the container's address.
 - `Publisher.withdraw(container)`: stop.
 
 Rules: the socket is bound before the container starts, so a port in use is refused in time. Loopback unless told
 otherwise (design, section 8). One end's half-close arrives at the other; a slow reader slows only its own writer.
+The container sees its gateway as the sender, as with Docker's proxy. Published on all addresses is published on the
+gateways' too, where other containers find it: on a network apart from the machine's that takes a second listener.
 Source: https://docs.docker.com/engine/network/port-publishing/
 """
 
@@ -16,7 +19,7 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any, cast
@@ -29,25 +32,34 @@ from glassdock.network.model import LOOPBACK, PortBinding
 _BACKLOG = 1024
 _UDP_IDLE = 90.0  # seconds, as Docker's proxy
 _WILDCARDS = ("0.0.0.0", "::")
+_KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 Transport = asyncio.Transport | asyncio.DatagramTransport
+Reach = Callable[[socket.AddressFamily, socket.SocketKind], Awaitable[socket.socket]]
 
 
 def listen(binding: PortBinding) -> tuple[socket.socket, PortBinding]:
     """A bound socket for `binding`, and the binding with the address and port it really got."""
     host = binding.host_ip or LOOPBACK
-    if binding.protocol not in ("tcp", "udp"):
+    if binding.protocol not in _KINDS:
         raise InvalidParameter(f"invalid proto: {binding.protocol}", "A published port is tcp or udp.")
     try:
         family = socket.AF_INET if ip_address(host).version == 4 else socket.AF_INET6
     except ValueError as error:
         raise InvalidParameter(f"invalid IP address: {host}") from error
+    sock = socket.socket(family, _KINDS[binding.protocol])
+    _bind(sock, host, binding)
+    return sock, msgspec.structs.replace(binding, host_ip=host, host_port=sock.getsockname()[1])
+
+
+def _bind(sock: socket.socket, host: str, binding: PortBinding) -> None:
+    """Bind, and listen where the protocol does; raises Conflict, the socket is closed then."""
     tcp = binding.protocol == "tcp"
-    sock = socket.socket(family, (socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM) | socket.SOCK_NONBLOCK)
     try:
+        sock.setblocking(False)
         if tcp:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
+        if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((host, binding.host_port))
         if tcp:
@@ -55,7 +67,6 @@ def listen(binding: PortBinding) -> tuple[socket.socket, PortBinding]:
     except OSError as error:
         sock.close()
         raise _refused(error, host, binding) from error
-    return sock, msgspec.structs.replace(binding, host_ip=host, host_port=sock.getsockname()[1])
 
 
 def _refused(error: OSError, host: str, binding: PortBinding) -> Conflict:
@@ -69,7 +80,10 @@ def _refused(error: OSError, host: str, binding: PortBinding) -> Conflict:
             "cannot assign requested address",
             "Publish on an address of this machine: `ip -brief address` lists them.",
         ),
-        errno.EACCES: ("permission denied", "Ports below 1024 are root's: publish a higher one."),
+        errno.EACCES: (
+            "permission denied",
+            f"Publish a higher port, or as root: sysctl net.ipv4.ip_unprivileged_port_start={binding.host_port}.",
+        ),
     }.get(error.errno or 0, (error.strerror or str(error), None))
     shown = f"[{host}]" if ":" in host else host
     where = f"listen {binding.protocol}{6 if ':' in host else 4} {shown}:{binding.host_port}: bind: {reason}"
@@ -82,15 +96,13 @@ class _Publication:
 
     container: str
     binding: PortBinding
-    sock: socket.socket
-    server: asyncio.Server | asyncio.DatagramTransport | None = None
+    waiting: list[socket.socket]
+    servers: list[asyncio.Server | asyncio.DatagramTransport] = field(default_factory=list)
     relays: set[Transport] = field(default_factory=set)
 
     def close(self) -> None:
-        if self.server is None:
-            self.sock.close()
-        else:
-            self.server.close()
+        for one in (*self.waiting, *self.servers):
+            one.close()
         for transport in list(self.relays):
             transport.abort()
 
@@ -98,7 +110,8 @@ class _Publication:
 class Publisher:
     """Every published port of the engine."""
 
-    def __init__(self) -> None:
+    def __init__(self, reach: Reach | None = None) -> None:
+        self._reach = reach
         self._open: list[_Publication] = []
 
     async def publish(self, container: str, bindings: Sequence[PortBinding], address: str) -> tuple[PortBinding, ...]:
@@ -108,12 +121,16 @@ class Publisher:
             for binding in bindings:
                 self._refuse_taken(binding)
                 sock, real = listen(binding)
-                publication = _Publication(container, real, sock)
+                publication = _Publication(container, real, [sock])
                 undo.callback(self._close, publication)
+                if self._reach and real.host_ip == _WILDCARDS[0]:
+                    apart = await self._reach(socket.AF_INET, _KINDS[real.protocol])
+                    _bind(apart, real.host_ip, real)
+                    publication.waiting.append(apart)
                 self._open.append(publication)
                 made.append(publication)
             for publication in made:
-                publication.server = await _serve(publication, address)
+                await self._serve(publication, address)
             undo.pop_all()
         return tuple(publication.binding for publication in made)
 
@@ -132,6 +149,21 @@ class Publisher:
         if publication in self._open:
             self._open.remove(publication)
 
+    async def _serve(self, publication: _Publication, address: str) -> None:
+        loop = asyncio.get_running_loop()
+        target = _Target((address, publication.binding.container_port), self._reach)
+        while publication.waiting:
+            sock = publication.waiting[0]
+            if publication.binding.protocol == "tcp":
+                server = await loop.create_server(lambda: _Client(target, publication.relays), sock=sock)
+                publication.servers.append(server)
+            else:
+                transport, _ = await loop.create_datagram_endpoint(
+                    lambda: _Datagrams(target, publication.relays), sock=sock
+                )
+                publication.servers.append(transport)
+            publication.waiting.pop(0)
+
     def _refuse_taken(self, wanted: PortBinding) -> None:
         host = wanted.host_ip or LOOPBACK
         for found in self._open:
@@ -144,15 +176,23 @@ class Publisher:
                 )
 
 
-async def _serve(publication: _Publication, address: str) -> asyncio.Server | asyncio.DatagramTransport:
-    loop = asyncio.get_running_loop()
-    target = (address, publication.binding.container_port)
-    if publication.binding.protocol == "tcp":
-        return await loop.create_server(lambda: _Client(target, publication.relays), sock=publication.sock)
-    transport, _ = await loop.create_datagram_endpoint(
-        lambda: _Datagrams(target, publication.relays), sock=publication.sock
-    )
-    return transport
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A container's port, and how to come there."""
+
+    address: tuple[str, int]
+    reach: Reach | None
+
+    async def connect(self, kind: socket.SocketKind) -> socket.socket:
+        """A connected socket; raises OSError where nobody answers."""
+        sock = await self.reach(socket.AF_INET, kind) if self.reach else socket.socket(socket.AF_INET, kind)
+        try:
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(sock, self.address)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
 
 class _Half(asyncio.Protocol):
@@ -198,7 +238,7 @@ class _Half(asyncio.Protocol):
 class _Client(_Half):
     """The end that somebody connected to; it reads nothing until the container has answered."""
 
-    def __init__(self, target: tuple[str, int], relays: set[Transport]) -> None:
+    def __init__(self, target: _Target, relays: set[Transport]) -> None:
         super().__init__(relays)
         self._target = target
         self._connecting: asyncio.Task[None] | None = None
@@ -214,7 +254,8 @@ class _Client(_Half):
         other = _Half(self._relays)
         self.other, other.other = other, self
         try:
-            await asyncio.get_running_loop().create_connection(lambda: other, *self._target)
+            sock = await self._target.connect(socket.SOCK_STREAM)
+            await asyncio.get_running_loop().create_connection(lambda: other, sock=sock)
         except OSError:
             # Nobody listens in the container: the caller's connection ends, as with Docker's proxy.
             self.transport.abort()
@@ -233,7 +274,7 @@ class _Client(_Half):
 class _Datagrams(asyncio.DatagramProtocol):
     """The machine's side of a UDP port: one flow for each address that sends."""
 
-    def __init__(self, target: tuple[str, int], relays: set[Transport]) -> None:
+    def __init__(self, target: _Target, relays: set[Transport]) -> None:
         self._target = target
         self._relays = relays
         self._flows: dict[Any, _Flow] = {}
@@ -251,7 +292,8 @@ class _Datagrams(asyncio.DatagramProtocol):
 
     async def _open(self, flow: _Flow) -> None:
         try:
-            await asyncio.get_running_loop().create_datagram_endpoint(lambda: flow, remote_addr=self._target)
+            sock = await self._target.connect(socket.SOCK_DGRAM)
+            await asyncio.get_running_loop().create_datagram_endpoint(lambda: flow, sock=sock)
         except OSError:
             self.forget(flow)
 
