@@ -319,3 +319,15 @@ async def test_an_image_that_was_built_is_what_the_store_says(shop: Workshop, sh
     assert shop.store.get(image.id[7:19]).id == image.id
     shop.store.tag(image, Reference.parse("again"))
     assert shop.store.get("again").id == image.id
+
+
+async def test_checks_warn_before_the_first_step_and_end_the_build_where_they_are_errors(
+    shop: Workshop, short_tmp: Path
+) -> None:
+    text = "FROM base\nENV WHO=$NOBODY\nCMD x\n"
+    await shop.build(context(short_tmp / "c", text))
+    warning = "[Warning] UndefinedVar: Usage of undefined variable '$NOBODY' (Dockerfile line 2)\n"
+    assert shop.text.index(warning) < shop.text.index("Step 1/3")
+    with pytest.raises(BuildError, match="lint violation found for rules: JSONArgsRecommended, UndefinedVar"):
+        await shop.build(context(short_tmp / "d", f"# check=error=true\n{text}"))
+    assert "Step 1" not in shop.text

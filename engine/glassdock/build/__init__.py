@@ -7,6 +7,7 @@ Read in this order:
 - `dockerfile.py`: a file becomes a tree of stages, or a list of everything that is wrong with it.
 - `ignore.py`, `context.py`: which files the build may see.
 - `work.py`: the plan as values. `scope.py`: what variables mean. `place.py`: an instruction becomes a step.
+- `checks.py`: what works and should not be written so, under BuildKit's names.
 - `plan.py`: the tree and the base images' configs become a graph of frozen steps.
 - `cache.py`: what was built before, and why a step cannot be taken from there.
 - `sources.py`, `copying.py`, `archive.py`, `users.py`: COPY and ADD, inside the root; `rooted.py`: how to get there.

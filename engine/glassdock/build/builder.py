@@ -14,22 +14,25 @@ after it; whoever serves the stream makes its last line of it.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from glassdock import trace
 from glassdock.build import context as contexts
 from glassdock.build.cache import Cache
+from glassdock.build.checks import checks
+from glassdock.build.checks import options as check_options
 from glassdock.build.classic import Stream
 from glassdock.build.dockerfile import Dockerfile, parse
 from glassdock.build.execute import Execution, Request, Runner, Tools
+from glassdock.build.lines import Finding
 from glassdock.build.options import BuildOptions
 from glassdock.build.plan import make_plan
 from glassdock.build.record import BuildRecord, Records
 from glassdock.build.state import State
 from glassdock.build.work import Plan
-from glassdock.errors import InvalidParameter, NotFound
+from glassdock.errors import BuildError, InvalidParameter, NotFound
 from glassdock.images.model import Image
 from glassdock.images.progress import Progress
 from glassdock.images.pull import pull
@@ -92,8 +95,10 @@ class Builder:
             found = _Images(self._tools.images, self._registry, options, stream.tell, lease)
             with trace.span("build.plan"):
                 plan = await make_plan(tree, options, found.resolve)
-            stream.start(plan, tree)
             ignored = contexts.ignored(context, options.dockerfile)
+            findings = checks(tree, found.bases(tree, plan), ignored)
+            stream.start(plan, tree.name, findings)
+            _refuse(tree, findings)
             request = Request(context, ignored, options, options.dockerfile)
             execution = Execution(self._tools, request, plan, found.images, stream, lease)
             state = await execution.run()
@@ -101,7 +106,8 @@ class Builder:
                 image = self._finish(state, tags)
         if not state.image:
             self.cache.release(chain for index in _lineage(plan) for chain in execution.made.get(index, ()))
-            self._remember(image, execution, plan, tree, text, time.monotonic() - began)
+            warnings = tuple(f"{finding.rule}: {finding.message} (line {finding.line})" for finding in findings)
+            self._remember(image, execution, plan, warnings, text, time.monotonic() - began)
         stream.finish(image.id, [tag.familiar() for tag in tags])
         return image.id
 
@@ -113,12 +119,13 @@ class Builder:
         return state.image
 
     def _remember(
-        self, image: Image, execution: Execution, plan: Plan, tree: Dockerfile, text: str, duration: float
+        self, image: Image, execution: Execution, plan: Plan, warnings: tuple[str, ...], text: str, duration: float
     ) -> None:
-        warnings = tuple(f"{finding.rule}: {finding.message} (line {finding.line})" for finding in tree.findings)
         steps = tuple(execution.records)
         created = image.config.created
-        self.records.keep(BuildRecord(image.id, tree.name, text, created, duration, steps, plan.skipped, warnings))
+        self.records.keep(
+            BuildRecord(image.id, execution.request.dockerfile, text, created, duration, steps, plan.skipped, warnings)
+        )
 
 
 @dataclass(slots=True)
@@ -139,6 +146,11 @@ class _Images:
             self.lease.held |= {image.id, image.manifest_digest, image.chain_id or image.id}
         return self.images[name].config
 
+    def bases(self, tree: Dockerfile, plan: Plan) -> dict[str, ImageConfig]:
+        """The configs of the images that the stages stand on, by what FROM says."""
+        bases = {tree.stages[stage.index].from_.image: stage.base for stage in plan.stages}
+        return {written: self.images[base].config for written, base in bases.items() if base in self.images}
+
     async def _find(self, name: str) -> Image:
         if not self.options.pull:
             try:
@@ -149,6 +161,14 @@ class _Images:
         with trace.span("build.pull", reference=name):
             credentials = self.options.credentials.get(reference.domain)
             return await pull(self.store, self.registry, reference, progress=self.progress, credentials=credentials)
+
+
+def _refuse(tree: Dockerfile, findings: Sequence[Finding]) -> None:
+    """Raise BuildError where the file wants its warnings to be errors (`# check=error=true`)."""
+    if findings and check_options(tree.directives.get("check", "")).error:
+        rules = ", ".join(sorted({finding.rule for finding in findings}))
+        message = f"lint violation found for rules: {rules}"
+        raise BuildError(message, "Mend them, or leave them out with `# check=skip=NAME`.", file=tree.name)
 
 
 def _tag(text: str) -> Reference:

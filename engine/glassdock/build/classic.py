@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from glassdock.build.dockerfile import Dockerfile
 from glassdock.build.instructions import Source
+from glassdock.build.lines import Finding
 from glassdock.build.work import Plan
 from glassdock.images.progress import Progress, short
 
@@ -37,12 +37,12 @@ class Stream:
     _unused: tuple[str, ...] = ()
     _decoders: dict[int, codecs.IncrementalDecoder] = field(default_factory=_decoders)
 
-    def start(self, plan: Plan, tree: Dockerfile) -> None:
+    def start(self, plan: Plan, name: str, findings: Sequence[Finding]) -> None:
         """The plan is made; warnings about the Dockerfile come first."""
         self._total = plan.length
         self._unused = plan.unused_arguments
-        for finding in tree.findings:
-            self._say(f"[Warning] {finding.rule}: {finding.message} ({tree.name} line {finding.line})\n")
+        for finding in findings:
+            self._say(f"[Warning] {finding.rule}: {finding.message} ({name} line {finding.line})\n")
 
     def begin(self, source: Source, *, trigger: bool) -> None:
         """`Step 2/5 : RUN make`."""

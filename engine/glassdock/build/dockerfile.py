@@ -98,9 +98,6 @@ def _read(text: str, name: str) -> tuple[Dockerfile, list[Problem]]:
 
 def _place(tree: Dockerfile, instruction: Instruction) -> None:
     if isinstance(instruction, From):
-        if instruction.name and any(stage.from_.name == instruction.name for stage in tree.stages):
-            message = f"Duplicate stage name {instruction.name!r}, stage names should be unique"
-            tree.findings.append(Finding(instruction.source.start, "DuplicateStageName", message))
         tree.stages.append(Stage(len(tree.stages), instruction))
     elif tree.stages:
         tree.stages[-1].instructions.append(instruction)

@@ -164,6 +164,8 @@ class _LineReader:
                 self.comments = [*self.comments, comment] if comment else []
             elif line.strip() and continued.sub("", line).strip():
                 self._instruction(line, continued)
+            else:
+                self.comments = []
 
     def _next(self) -> str:
         self.at += 1
