@@ -25,6 +25,7 @@ from glassdock.containers.files import without_places
 from glassdock.containers.manager import Manager as Containers
 from glassdock.containers.model import Container
 from glassdock.containers.parts import Parts
+from glassdock.containers.stats import Collector
 from glassdock.containers.step import Runner, end_leftovers
 from glassdock.errors import NotFound
 from glassdock.events import Bus
@@ -56,6 +57,7 @@ class Engine:
     networks: Networks
     containers: Containers
     execs: Execs
+    stats: Collector
     builder: Builder
     can_run: bool
     cgroup_version: str
@@ -86,6 +88,8 @@ class Engine:
             else:
                 warnings.append("not root: images and registries work, containers do not run yet")
             containers = Containers(Parts(paths, images, snapshots, networks, launcher, events))
+            stats = Collector(containers.get, paths.tag)
+            closing.push_async_callback(stats.close)
             builder = Builder(paths, images, snapshots, registry, Runner(paths, networks, launcher))
             records = containers.load()
             if can_run:
@@ -109,6 +113,7 @@ class Engine:
                 networks=networks,
                 containers=containers,
                 execs=containers.execs,
+                stats=stats,
                 builder=builder,
                 can_run=can_run,
                 cgroup_version=cgroups.version(),

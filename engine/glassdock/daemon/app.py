@@ -23,6 +23,7 @@ from glassdock.daemon import (
     glassdock,
     images,
     networks,
+    stats,
     system,
     transport,
 )
@@ -54,6 +55,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/containers/{name}/pause", containers.pause),
     ("POST", "/containers/{name}/unpause", containers.unpause),
     ("GET", "/containers/{name}/top", containers.top),
+    ("GET", "/containers/{name}/stats", stats.stats),
     ("POST", "/containers/{name}/wait", containers.wait),
     ("POST", "/containers/{name}/attach", containers.attach),
     ("POST", "/containers/{name}/resize", containers.resize),
