@@ -127,16 +127,27 @@ def test_what_makes_no_sense_is_refused(spec: dict[str, Any], linux: dict[str, A
 @pytest.mark.parametrize(
     ("spec", "linux"),
     [
-        ({}, {"namespaces": (*defaults.namespaces(), Namespace("user"))}),
         ({"hooks": Hooks(prestart=(Hook("/bin/true"),))}, {}),
         (process(apparmor_profile="x"), {}),
         ({}, {"personality": Personality("LINUX32")}),
-        ({}, {"uid_mappings": (IDMapping(0, 1000, 1),)}),
     ],
 )
 def test_what_is_not_done_yet_is_not_pretended(spec: dict[str, Any], linux: dict[str, Any]) -> None:
     with pytest.raises(NotSupported, match="not supported yet"):
         make(spec, **linux)
+
+
+def test_only_what_needs_it_is_done_outside() -> None:
+    assert make().outside == ()
+    one = (IDMapping(0, 1000, 10),)
+    user = make(namespaces=(*defaults.namespaces(), Namespace("user")), uid_mappings=one, gid_mappings=one)
+    assert [step.describe() for step in user.outside] == [
+        "make the root: overlay of 2 read-only layers and the writable /layers/upper, its owners shifted: 0-9 = 1000-"
+    ]
+    paths = (Namespace("pid", "/proc/1/ns/pid"), Namespace("ipc", "/i"))
+    joined = make(namespaces=(Namespace("mount"), Namespace("uts"), *paths))
+    assert [step.describe() for step in joined.outside] == ["join pid /proc/1/ns/pid"]
+    assert "join" in tags(joined)
 
 
 def test_a_network_of_its_own_may_have_its_settings() -> None:

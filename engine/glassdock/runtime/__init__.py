@@ -6,7 +6,8 @@ Reading order, which is the order in which it happens:
 2. `plan.py`: the specification becomes an ordered tuple of steps, each of which can be told and done (`stage.py`).
 3. `launcher.py`: the small process that forks; `shim.py`: the one that stays with the container.
 4. `init.py`: the child, which does the steps and becomes the program.
-5. The steps, a file a concept: `namespaces.py`, `rootfs.py`, `cgroups.py` (`cgroups_v1.py`, `cgroups_v2.py`),
+5. What some namespaces need before there is a child: `outside.py`, done by the one whom `birth.py` sends; `userns.py`.
+6. The steps, a file a concept: `namespaces.py`, `rootfs.py`, `cgroups.py` (`cgroups_v1.py`, `cgroups_v2.py`),
    `capabilities.py`, `seccomp.py`, `process.py`.
 
 `defaults.py` has what Docker gives a container that says nothing.

@@ -31,15 +31,13 @@ import msgspec
 from glassdock.errors import Conflict, InvalidParameter, NotFound, StartFailed
 from glassdock.linux import clone
 from glassdock.linux import mount as linux
-from glassdock.linux.clone import CloneFlag
 from glassdock.linux.mount import MountAttr, MountFlag
 from glassdock.oci import runtime as oci
-from glassdock.runtime import bundle_init, bundle_state, cgroups, defaults, init, messages, namespaces, plan
+from glassdock.runtime import birth, bundle_init, bundle_state, cgroups, defaults, init, messages, namespaces, plan
 from glassdock.runtime.bundle_state import Place, Record
 from glassdock.runtime.cgroups import Cgroup
 from glassdock.runtime.child import open_sources
 from glassdock.runtime.messages import Report
-from glassdock.runtime.namespaces import JoinNamespace
 from glassdock.runtime.plan import AnyStep, Plan
 from glassdock.runtime.rootfs import MountRoot
 from glassdock.runtime.stage import Stage, Step, attempt, reason
@@ -73,7 +71,11 @@ class BindRoot(Step, frozen=True, tag="bind_root"):
     def apply(self, stage: Stage) -> None:
         with attempt(f"mounting the root filesystem {self.path}"):
             stage.root = stage.take(self.sources()[0])
-            target = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                target = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            except PermissionError:
+                # The root of a user namespace may not walk there; `/` is as good a place, the machine's files go next.
+                target = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             linux.mount_setattr(stage.root, add=MountAttr.NODEV, propagation=MountFlag(self.propagation))
             linux.move_mount(stage.root, target)
             os.close(target)
@@ -103,12 +105,12 @@ def steps_of(bundle: Bundle) -> tuple[Plan, tuple[Step, ...]]:
     """The plan, and its steps with the bundle's own root in the place of layers."""
     # Hooks are run by this file and bundle_init.py, which stand on both sides of the clone.
     spec = msgspec.structs.replace(bundle.spec, hooks=None)
-    made = plan.make(spec, Mount((bundle.rootfs,)), bundle.rootfs, layout=cgroups.layout())
+    made = plan.make(spec, Mount((bundle.rootfs,)), bundle.rootfs, shift=False, layout=cgroups.layout())
     steps: list[Step] = []
     for step in made.steps:
         if isinstance(step, MountRoot):
             steps.append(BindRoot(bundle.rootfs, step.propagation))
-        elif not (isinstance(step, JoinNamespace) and step.kind == "pid"):  # joined before the clone
+        else:
             steps.append(step)
     return made, tuple(steps)
 
@@ -201,10 +203,13 @@ class _Birth:
             create_hooks=self._inside("createContainer", "creating", hooks.create_container),
             start_hooks=self._inside("startContainer", "created", hooks.start_container),
         )
-        inside = self.group.descriptor()
-        self._join_pid_namespace()
+        inside = self.group.descriptor() if not self.plan.outside else -1
         with attempt("clone"):
-            pid, pidfd = clone.clone3(namespaces.flags(self.plan.namespaces), cgroup=inside)
+            if self.plan.outside:
+                born = birth.bear(self.plan, -1, functools.partial(bundle_init.run, entry))
+                pid, pidfd = born.pid, born.pidfd
+            else:
+                pid, pidfd = clone.clone3(namespaces.flags(self.plan.namespaces), cgroup=inside)
         if pid == 0:
             self.channel.close()
             bundle_init.run(entry)
@@ -267,14 +272,6 @@ class _Birth:
             hooks.run(kind, found, hook_state(msgspec.structs.replace(self.record, pid=pid), status))
 
         return call
-
-    def _join_pid_namespace(self) -> None:
-        for step in self.plan.steps:
-            if isinstance(step, JoinNamespace) and step.kind == "pid":
-                with attempt(f"joining the pid namespace {step.path}"):
-                    descriptor = os.open(step.path, os.O_RDONLY | os.O_CLOEXEC)
-                    clone.setns(descriptor, CloneFlag.NEWPID)
-                    os.close(descriptor)
 
 
 def hook_state(record: Record, status: str) -> bytes:

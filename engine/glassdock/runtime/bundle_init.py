@@ -14,7 +14,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
@@ -22,11 +21,10 @@ from typing import NoReturn
 from glassdock import trace
 from glassdock.linux import prctl
 from glassdock.runtime import init, messages, plan
-from glassdock.runtime.child import keep_only
 from glassdock.runtime.messages import Report, Task
 from glassdock.runtime.plan import Plan
 from glassdock.runtime.rootfs import Pivot
-from glassdock.runtime.stage import Stage, Step
+from glassdock.runtime.stage import Stage, Step, keep_only
 
 HOOKS, GO = b"hooks", b"go"
 
@@ -47,14 +45,19 @@ class Entry:
     start_hooks: Callable[[int], None] | None = None
 
 
-def run(entry: Entry) -> NoReturn:
-    """Until the gate the maker is told of a failure, from then on the one who starts."""
+def run(entry: Entry, stage: Stage | None = None) -> NoReturn:
+    """Until the gate the maker is told of a failure, from then on the one who starts.
+
+    `stage` has what was made outside (birth.py).
+    """
     spans: list[trace.Span] = []
-    stage = Stage(channel=entry.channel, trees=entry.trees)
+    stage = stage or Stage()
+    stage.channel = entry.channel
+    stage.trees.update(entry.trees)
     try:
         with trace.recording("init") as recording:
             spans = recording.spans
-            _let_go(entry)
+            _let_go(entry, stage)
             number = 0
             for step in (*plan.early(entry.plan.namespaces), *entry.steps):
                 if isinstance(step, Pivot):
@@ -76,18 +79,15 @@ def run(entry: Entry) -> NoReturn:
         os._exit(1)
 
 
-def _let_go(entry: Entry) -> None:
+def _let_go(entry: Entry, stage: Stage) -> None:
     """Own a session, hide, hold only what the steps need; wait until it is in its cgroup."""
     prctl.set_parent_death_signal(signal.SIGKILL)
-    prctl.set_dumpable(False)
-    prctl.set_name("glassdock-init")
-    sys.path.clear()
-    sys.meta_path.clear()
-    os.setsid()
-    sources = [descriptor for group in entry.trees.values() for descriptor in group]
+    init.isolate(entry.plan.namespaces)
+    sources = [descriptor for group in stage.trees.values() for descriptor in group]
     keep_only([entry.channel.fileno(), entry.gate.fileno(), *sources, *range(3, 3 + entry.preserved)])
     if entry.channel.recv(16) != init.JOINED:
         os._exit(1)
+    init.arrive(entry.plan.namespaces)
 
 
 def _before_pivot(entry: Entry) -> int:

@@ -55,6 +55,19 @@ def available() -> frozenset[str]:
     return frozenset(found)
 
 
+@functools.cache
+def known() -> frozenset[str]:
+    """The capabilities that this kernel knows: what a new user namespace has."""
+    found = set()
+    for name, number in NUMBERS.items():
+        try:
+            prctl.in_bounding_set(number)
+            found.add(name)
+        except OSError:  # EINVAL
+            continue
+    return frozenset(found)
+
+
 def normalize(name: str) -> str:
     """`net_admin` → `CAP_NET_ADMIN`; raises InvalidParameter for a name that is not one."""
     full = name.upper() if name.upper().startswith("CAP_") else f"CAP_{name.upper()}"
@@ -86,16 +99,21 @@ def mask(names: Iterable[str]) -> int:
 
 
 class DropBounding(Step, frozen=True, tag="drop_capabilities"):
-    """Take all but these out of the bounding set: no exec can ever bring them back."""
+    """Take all but these out of the bounding set: no exec can ever bring them back.
+
+    A user namespace of its own (`own_user`) begins with a full set, whatever the machine's is.
+    """
 
     keep: tuple[str, ...]
+    own_user: bool = False
 
     def describe(self) -> str:
         return f"limit capabilities to {len(self.keep)}: " + " ".join(name[4:].lower() for name in self.keep)
 
     def apply(self, stage: Stage) -> None:
         with attempt("dropping capabilities from the bounding set"):
-            for name in sorted(available() - set(self.keep)):
+            there = known() if self.own_user else available()
+            for name in sorted(there - set(self.keep)):
                 prctl.drop_from_bounding_set(NUMBERS[name])
 
 

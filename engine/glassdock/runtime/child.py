@@ -28,10 +28,10 @@ from glassdock import trace
 from glassdock.errors import StartFailed
 from glassdock.linux import clone, prctl
 from glassdock.linux.mount import AT_FDCWD, OpenTree, open_tree
-from glassdock.runtime import cgroups, init, messages, namespaces, plan
+from glassdock.runtime import birth, cgroups, init, messages, namespaces, plan
 from glassdock.runtime.cgroups import Cgroup
 from glassdock.runtime.messages import Failure, Report, Task
-from glassdock.runtime.plan import AnyStep
+from glassdock.runtime.plan import AnyStep, Plan
 from glassdock.runtime.stage import attempt, reason
 from glassdock.runtime.terminal import TERMINAL_MESSAGE
 
@@ -50,15 +50,23 @@ class Child:
     spans: list[trace.Span] = field(default_factory=list)
 
     @classmethod
-    def make(cls, kinds: tuple[str, ...], cgroup: Cgroup | None) -> Child:
-        """Clone, and put the child into the cgroup, which exists. Raises StartFailed; nothing is left then."""
+    def make(cls, kinds: tuple[str, ...], cgroup: Cgroup | None, made: Plan | None = None, netns: int = -1) -> Child:
+        """Clone, and put the child into the cgroup, which exists. Raises StartFailed; nothing is left then.
+
+        With a plan that has something outside, that is done first, and the network namespace is joined there too.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        inside = cgroup.descriptor() if cgroup else -1
+        outside = made is not None and bool(made.outside)
+        inside = cgroup.descriptor() if cgroup and not outside else -1
         try:
             with trace.span("runtime.clone", namespaces=" ".join(kinds)), attempt("clone"):
-                pid, pidfd = clone.clone3(namespaces.flags(kinds), cgroup=inside)
-                if pid == 0:
-                    init.run(theirs, kinds)
+                if made and outside:
+                    born = birth.bear(made, netns, functools.partial(init.run, theirs, kinds))
+                    pid, pidfd = born.pid, born.pidfd
+                else:
+                    pid, pidfd = clone.clone3(namespaces.flags(kinds), cgroup=inside)
+                    if pid == 0:
+                        init.run(theirs, kinds)
         except BaseException:
             ours.close()
             raise
@@ -66,16 +74,16 @@ class Child:
             theirs.close()
             if inside >= 0:
                 os.close(inside)
-        made = cls(pid, pidfd, ours, cgroup, kinds)
+        child = cls(pid, pidfd, ours, cgroup, kinds)
         try:
             if cgroup and inside < 0:
                 with trace.span("runtime.join_cgroup", path=cgroup.path), attempt("joining the cgroup"):
                     cgroup.join(pid)
             ours.send(init.JOINED)
         except BaseException:
-            made.kill()
+            child.kill()
             raise
-        return made
+        return child
 
     def stock(self) -> None:
         """Let it mount ahead what every container gets."""
@@ -90,6 +98,9 @@ class Child:
         With a terminal `.terminal` is its outer end afterwards.
         """
         sources = open_sources(plan.graft(task.plan.steps, self.stocked), self.cgroup)
+        if root := task.plan.ids.root():
+            for stream in streams if "user" in task.plan.namespaces else ():
+                os.fchown(stream, *root)  # nobody inside can be given what belongs to somebody who has no id there
         self._send(init.TASK, sources, [memory, *([netns] if netns >= 0 else []), *streams])
         reports: list[Report] = []
         while True:
@@ -186,18 +197,6 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, OSError):
         return Failure("StartFailed", f"starting the container: {reason(error)}", "", error.errno or 0)
     return Failure(type(error).__name__, str(error))
-
-
-def keep_only(kept: list[int]) -> None:
-    """Close every descriptor but the standard ones and these."""
-    from glassdock.linux.process import close_range
-
-    first = 3
-    for descriptor in sorted(kept):
-        if descriptor > first:
-            close_range(first, descriptor - 1)
-        first = max(first, descriptor + 1)
-    close_range(first)
 
 
 def hide(name: str) -> None:

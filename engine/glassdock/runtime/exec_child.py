@@ -24,10 +24,9 @@ from glassdock import trace
 from glassdock.errors import StartFailed
 from glassdock.linux import clone, prctl
 from glassdock.linux.clone import KINDS, CloneFlag
-from glassdock.runtime import capabilities, init, messages, process
+from glassdock.runtime import capabilities, init, messages, process, userns
 from glassdock.runtime.capabilities import DropBounding, SetCapabilities
 from glassdock.runtime.cgroups import Cgroup
-from glassdock.runtime.child import keep_only
 from glassdock.runtime.messages import ExecTask, Report, Task
 from glassdock.runtime.plan import Plan
 from glassdock.runtime.process import (
@@ -41,7 +40,7 @@ from glassdock.runtime.process import (
     WorkingDirectory,
 )
 from glassdock.runtime.seccomp import InstallSeccomp
-from glassdock.runtime.stage import Stage, Step, attempt, reason
+from glassdock.runtime.stage import Stage, Step, attempt, keep_only, reason
 from glassdock.runtime.terminal import ExecTerminal
 
 _ALWAYS = ("mount", "uts", "ipc", "network", "cgroup")
@@ -106,7 +105,8 @@ def run(entry: Entry, *, in_cgroup: bool) -> NoReturn:
 def steps_of(plan: Plan, task: ExecTask) -> list[Step]:
     """The steps of the container's own process, with what the exec asks for in their places."""
     found: list[Step] = [ExecTerminal(task.height, task.width)] if task.terminal else []
-    usable = tuple(name for name in capabilities.ALL if name in capabilities.available())
+    there = capabilities.known() if plan.differs("user") else capabilities.available()
+    usable = tuple(name for name in capabilities.ALL if name in there)
     for step in plan.steps:
         if isinstance(step, ResolveUser | UseIds):
             groups = step.groups if isinstance(step, ResolveUser) else ()
@@ -116,7 +116,7 @@ def steps_of(plan: Plan, task: ExecTask) -> list[Step]:
         elif isinstance(step, FindProgram):
             found.append(FindProgram(task.args[0], process.search_path(task.env)))
         elif task.privileged and isinstance(step, DropBounding):
-            found.append(DropBounding(usable))
+            found.append(DropBounding(usable, step.own_user))
         elif task.privileged and isinstance(step, SetCapabilities):
             found.append(SetCapabilities(usable, usable))
         elif isinstance(step, _KEPT):
@@ -144,11 +144,15 @@ def _join(entry: Entry, stage: Stage, container: int, in_cgroup: bool) -> None:
     with attempt("joining the container"):
         if entry.cgroup and not in_cgroup:
             entry.cgroup.enter()
-        for step in entry.plan.steps:
-            if isinstance(step, OomScore):
+        for step in (*entry.plan.outside, *entry.plan.steps):
+            if isinstance(step, OomScore) or (isinstance(step, Rlimits) and step in entry.plan.outside):
                 init.do(step, stage)
-        kinds = (*_ALWAYS, *(kind for kind in ("user", "time") if kind in entry.plan.namespaces))
+        kinds = (*_ALWAYS, *(kind for kind in ("user", "time") if entry.plan.differs(kind)))
         clone.setns(container, CloneFlag(sum(KINDS[kind] for kind in kinds)))
         os.close(container)
+        if entry.plan.differs("user"):
+            userns.become_root()
+            prctl.set_dumpable(False)
+            prctl.set_parent_death_signal(signal.SIGKILL)
         os.chdir("/")
         stage.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -87,6 +87,9 @@ class Execs:
         """Fork the child that joins; the answer comes when it executes, or does not."""
         streams = Streams(self._selector, self._log, terminal=task.terminal, stdin=task.stdin, once=True)
         ends = streams.open()
+        if "user" in plan.namespaces and (root := plan.ids.root()):
+            for descriptor in ends:
+                os.fchown(descriptor, *root)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             pid = _fork(Entry(task, plan, child.cgroup, child.pidfd, theirs, tuple(ends)))

@@ -27,11 +27,11 @@ from glassdock import trace
 from glassdock.errors import GlassdockError, StartFailed
 from glassdock.linux import prctl
 from glassdock.linux.process import CloseRange, close_range
-from glassdock.runtime import cgroups, messages, plan, process
+from glassdock.runtime import cgroups, messages, plan, process, userns
 from glassdock.runtime.messages import Failure, Report, Task
 from glassdock.runtime.plan import AnyStep
 from glassdock.runtime.rootfs import Scaffold
-from glassdock.runtime.stage import Stage, Step, reason
+from glassdock.runtime.stage import Stage, Step, keep_only, reason
 from glassdock.trace import Recording
 
 JOINED, STOCK, TASK = b"joined", b"stock", b"task"
@@ -39,12 +39,16 @@ JOINED, STOCK, TASK = b"joined", b"stock", b"task"
 Made: TypeAlias = Mapping[str, tuple[AnyStep, ...]]
 
 
-def run(channel: socket.socket, namespaces: tuple[str, ...]) -> NoReturn:
-    """Prepare, wait for the task, do its steps, execute. The channel is the shim's; its end closes with exec."""
+def run(channel: socket.socket, namespaces: tuple[str, ...], stage: Stage | None = None) -> NoReturn:
+    """Prepare, wait for the task, do its steps, execute. The channel is the shim's; its end closes with exec.
+
+    `stage` has what was made outside (birth.py).
+    """
     spans: list[trace.Span] = []
-    stage = Stage(channel=channel)
+    stage = stage or Stage()
+    stage.channel = channel
     try:
-        _become_nobodys_child(channel)
+        _become_nobodys_child(channel, stage, namespaces)
         with trace.recording("init") as recording:
             spans = recording.spans
             for step in plan.early(namespaces):
@@ -71,19 +75,34 @@ def run(channel: socket.socket, namespaces: tuple[str, ...]) -> NoReturn:
         os._exit(1)
 
 
-def _become_nobodys_child(channel: socket.socket) -> None:
+def _become_nobodys_child(channel: socket.socket, stage: Stage, namespaces: tuple[str, ...]) -> None:
     """Die with the shim, own a session, hide, hold no descriptor but the channel and the standard ones."""
+    isolate(namespaces)
     prctl.set_parent_death_signal(signal.SIGKILL)
-    prctl.set_dumpable(False)
+    keep_only([channel.fileno(), *(tree for trees in stage.trees.values() for tree in trees)])
+    if channel.recv(16) != JOINED:  # the shim died before it could put us into our cgroup
+        os._exit(1)
+    arrive(namespaces)
+
+
+def isolate(namespaces: tuple[str, ...]) -> None:
+    """What is done first in a clone: hide, import nothing any more, own a session."""
+    if "user" not in namespaces:  # nobody else is in a new one, and its maker may have to be able to look into us
+        prctl.set_dumpable(False)
     prctl.set_name("glassdock-init")
     # What has to be imported is there. From inside the container's root nothing may ever be (2019-14271).
     sys.path.clear()
     sys.meta_path.clear()
     os.setsid()
-    close_range(3, channel.fileno() - 1)
-    close_range(channel.fileno() + 1)
-    if channel.recv(16) != JOINED:  # the shim died before it could put us into our cgroup
-        os._exit(1)
+
+
+def arrive(namespaces: tuple[str, ...]) -> None:
+    """The maker has written the maps: in a user namespace of its own the first process becomes its root."""
+    if "user" in namespaces:
+        userns.become_root()
+        # Changing the user took these back.
+        prctl.set_dumpable(False)
+        prctl.set_parent_death_signal(signal.SIGKILL)
 
 
 def _hear(channel: socket.socket) -> tuple[bytes, list[int]]:

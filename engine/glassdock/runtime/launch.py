@@ -29,7 +29,7 @@ from glassdock.errors import Conflict, NotFound, NotSupported, Unavailable
 from glassdock.linux.mount import AT_FDCWD, MountAttr, OpenTree, mount_setattr, open_tree
 from glassdock.oci.runtime import Linux, Spec
 from glassdock.paths import Paths, atomic_write
-from glassdock.runtime import capabilities, cgroups, defaults, messages, plan, seccomp
+from glassdock.runtime import capabilities, cgroups, defaults, messages, plan, plan_process, seccomp
 from glassdock.runtime.messages import AnyMessage, Exited, ExitStatus, Failed, Failure, Order, Refused, Started, Task
 from glassdock.runtime.shim import ShimRecord, short_path
 from glassdock.trace import Span
@@ -284,8 +284,10 @@ def _prepare(request: LaunchRequest, netns: int | None, attach: Sequence[Attach]
         netns=netns is not None,
         syscalls=request.syscalls,
     )
-    order = Order(request.id, made.namespaces, os.path.dirname(linux.cgroups_path))
-    return order, task, plan.missing_capabilities(spec)
+    # What is done outside is not done in reserve.
+    usual = () if made.outside else made.namespaces
+    order = Order(request.id, usual, os.path.dirname(linux.cgroups_path))
+    return order, task, plan_process.missing_capabilities(spec)
 
 
 async def _outcome(control: socket.socket, run_dir: Path) -> Started | Failed:

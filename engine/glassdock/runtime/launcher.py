@@ -27,9 +27,10 @@ from glassdock import trace
 from glassdock.errors import StartFailed
 from glassdock.linux.process import rt_sigaction
 from glassdock.runtime import capabilities, cgroups, defaults, messages, plan, shim
-from glassdock.runtime.child import Child, device_path, failure_of, hide, keep_only
+from glassdock.runtime.child import Child, device_path, failure_of, hide
 from glassdock.runtime.messages import Failed, Order
 from glassdock.runtime.namespaces import USUAL
+from glassdock.runtime.stage import keep_only
 
 POOL_PREFIX = "ready-"
 _AFTER_AN_ORDER = 0.02

@@ -37,6 +37,8 @@ def kinds(linux: Linux) -> tuple[tuple[str, ...], dict[str, str]]:
         if namespace.type in new or namespace.type in joined:
             raise InvalidParameter(f"namespace {namespace.type!r} is given twice")
         if namespace.path:
+            if not namespace.path.startswith("/"):
+                raise InvalidParameter(f"namespace path {namespace.path!r} must be absolute")
             joined[namespace.type] = namespace.path
         else:
             new.add(namespace.type)
@@ -44,10 +46,10 @@ def kinds(linux: Linux) -> tuple[tuple[str, ...], dict[str, str]]:
 
 
 def flags(new: tuple[str, ...]) -> CloneFlag:
-    """The clone flags of new namespaces, without the cgroup's, which comes later."""
+    """The clone flags of new namespaces: the time namespace is unshared before, the cgroup's comes later."""
     wanted = CloneFlag(0)
     for kind in new:
-        if kind != "cgroup":
+        if kind not in ("cgroup", "time"):
             wanted |= KINDS[kind]
     return wanted
 

@@ -21,26 +21,18 @@ import msgspec
 
 from glassdock.errors import InvalidParameter, NotSupported
 from glassdock.linux.mount import MountAttr
-from glassdock.oci.runtime import Capabilities, Linux, Process, Spec
+from glassdock.oci.runtime import Linux, Process, Spec
 from glassdock.oci.runtime import Mount as MountEntry
-from glassdock.runtime import capabilities, cgroups, defaults, namespaces, options, process, rootfs, seccomp
-from glassdock.runtime.capabilities import DropBounding, SetCapabilities
+from glassdock.runtime import cgroups, defaults, options, plan_namespaces, plan_process, rootfs
+from glassdock.runtime.devices import DeviceLinks, DeviceNode
 from glassdock.runtime.namespaces import Domainname, Hostname, JoinNamespace, Loopback, OwnCgroupRoot
-from glassdock.runtime.process import (
-    FindProgram,
-    NoNewPrivileges,
-    OomScore,
-    ResolveUser,
-    Rlimits,
-    SetUser,
-    UseIds,
-    WorkingDirectory,
-)
+from glassdock.runtime.outside import JoinNamespaces, KernelView, NewTime, ShiftedRoot
+from glassdock.runtime.plan_namespaces import Arrangement
+from glassdock.runtime.plan_process import ProcessStep
+from glassdock.runtime.process import OomScore
 from glassdock.runtime.rootfs import (
     BindMount,
     Detach,
-    DeviceLinks,
-    DeviceNode,
     Graft,
     MaskPaths,
     MountCgroups,
@@ -51,9 +43,10 @@ from glassdock.runtime.rootfs import (
     ReadonlyRoot,
     Scaffold,
     Sysctl,
+    TakeRoot,
 )
-from glassdock.runtime.seccomp import InstallSeccomp
 from glassdock.runtime.terminal import Terminal
+from glassdock.runtime.userns import Ids
 from glassdock.unionfs.mounts import Mount
 
 AnyStep: TypeAlias = (
@@ -77,17 +70,12 @@ AnyStep: TypeAlias = (
     | ReadonlyRoot
     | Hostname
     | Domainname
-    | OomScore
-    | Rlimits
-    | ResolveUser
-    | UseIds
-    | WorkingDirectory
-    | DropBounding
-    | InstallSeccomp
-    | SetUser
-    | SetCapabilities
-    | FindProgram
-    | NoNewPrivileges
+    | ShiftedRoot
+    | TakeRoot
+    | KernelView
+    | NewTime
+    | JoinNamespaces
+    | ProcessStep
 )
 
 _FILESYSTEMS = frozenset({"proc", "sysfs", "tmpfs", "devpts", "mqueue"})
@@ -98,18 +86,29 @@ _IPC_SYSCTLS = frozenset(
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Which namespaces are cloned, what the child does in them, and what it then executes."""
+    """Which namespaces are cloned, what the child does in them, and what it then executes.
+
+    `outside` is done before the clone, by somebody who goes for it (birth.py); `ids` are a new user namespace's maps.
+    """
 
     namespaces: tuple[str, ...]
     steps: tuple[AnyStep, ...]
     args: tuple[str, ...]
     env: tuple[str, ...]
+    outside: tuple[AnyStep, ...] = ()
+    ids: Ids = Ids()
 
     def describe(self) -> list[str]:
         """The plan as a person reads it."""
+        before = [step.describe() for step in self.outside]
         first = f"clone with new namespaces: {', '.join(self.namespaces) or 'none'}"
         told = [step.describe() for step in (*early(self.namespaces), *self.steps)]
-        return [first, *told, f"execute {' '.join(self.args)}"]
+        return [*before, first, *told, f"execute {' '.join(self.args)}"]
+
+    def differs(self, kind: str) -> bool:
+        """True where a namespace of that kind is new, or was joined outside."""
+        joined = (step for step in self.outside if isinstance(step, JoinNamespaces))
+        return kind in self.namespaces or any(kind == name for step in joined for name, _ in step.paths)
 
 
 def early(new: tuple[str, ...]) -> tuple[AnyStep, ...]:
@@ -161,54 +160,44 @@ def make(
     user: str = "",
     groups: tuple[str, ...] = (),
     netns: bool = False,
+    shift: bool = True,
     layout: cgroups.Layout | None = None,
 ) -> Plan:
     """The plan for `spec` on the root filesystem `root`, which is mounted on `target` in the child alone.
 
-    `user` and `groups` are names to be looked up inside; `netns` says that a network namespace comes with the launch.
-    Raises InvalidParameter, NotSupported.
+    `user` and `groups` are names to be looked up inside; `netns` says that a network namespace comes with the launch;
+    with `shift` a user namespace sees the root's files as its own. Raises InvalidParameter, NotSupported.
     """
     linux, body = spec.linux or Linux(), spec.process
     if body is None or not body.args or not body.args[0]:
         raise InvalidParameter("no command specified")
     _check_text(spec, body)
-    new, joined = namespaces.kinds(linux)
-    if "mount" not in new:
-        raise InvalidParameter("a container needs a mount namespace of its own")
+    arranged = plan_namespaces.arrange(spec, root, target, netns=netns, shift=shift)
     _refuse_unsupported(spec, body, linux)
     if linux.cgroups_path:
         cgroups.check_path(linux.cgroups_path)
-    steps: list[AnyStep] = [JoinNamespace(kind, path) for kind, path in sorted(joined.items())]
-    if netns:
-        steps.append(JoinNamespace("network"))
-        new = tuple(kind for kind in new if kind != "network")
-    elif "network" in new:
-        steps.append(Loopback())
-    spread = options.propagation(linux.rootfs_propagation or "private")[0]
-    steps.append(MountRoot(root, target, int(spread)))
-    steps += _mounts(spec, linux, layout or cgroups.Layout())
+    steps: list[AnyStep] = list(arranged.first)
+    steps += _mounts(spec, linux, layout or cgroups.Layout(), arranged.views)
     steps += _devices(spec, linux)
     if body.terminal:
         size = body.console_size
         steps.append(Terminal(size.height if size else 0, size.width if size else 0))
-    steps += _kernel_view(linux, new, own_network=netns or "network" in new)
-    steps += _settings(spec, body, new, joined)
+    steps += _kernel_view(linux, arranged)
+    steps += _settings(spec, body, arranged)
     steps.append(Pivot())
     if spec.root and spec.root.readonly:
         steps.append(ReadonlyRoot())
-    steps += _identity(linux, body, user, groups)
+    steps += plan_process.identity(linux, body, user, groups, own_user=arranged.own_user)
     if sum(len(step.sources()) for step in steps) > _MOST_SOURCES:
         raise InvalidParameter(f"more than {_MOST_SOURCES} mounts")
-    return Plan(new, tuple(steps), body.args, body.env)
+    return Plan(arranged.new, tuple(steps), body.args, body.env, arranged.outside, arranged.ids)
 
 
 def _refuse_unsupported(spec: Spec, body: Process, linux: Linux) -> None:
     """What this version does not do is said, not left out."""
-    kinds = {namespace.type for namespace in linux.namespaces}
     asked = {
         "hooks": spec.hooks,
-        "user and time namespaces": kinds & {"user", "time"},
-        "id mappings": linux.uid_mappings or linux.gid_mappings or any(entry.uid_mappings for entry in spec.mounts),
+        "id mappings of mounts": any(entry.uid_mappings for entry in spec.mounts),
         "schedulers": body.scheduler,
         "I/O priorities": body.io_priority,
         "AppArmor profiles": body.apparmor_profile,
@@ -233,7 +222,7 @@ def _check_text(spec: Spec, body: Process) -> None:
         raise InvalidParameter(f"invalid hostname {spec.hostname!r}: at most 64 bytes")
 
 
-def _mounts(spec: Spec, linux: Linux, layout: cgroups.Layout) -> list[AnyStep]:
+def _mounts(spec: Spec, linux: Linux, layout: cgroups.Layout, views: tuple[str, ...] = ()) -> list[AnyStep]:
     steps: list[AnyStep] = []
     for entry in spec.mounts:
         where = posixpath.normpath("/" + entry.destination.lstrip("/"))
@@ -254,8 +243,9 @@ def _mounts(spec: Spec, linux: Linux, layout: cgroups.Layout) -> list[AnyStep]:
         attributes = words.add
         if entry.type == "tmpfs":
             attributes |= MountAttr.NODEV & ~words.clear
-        step = MountFilesystem(where, entry.type, int(attributes), words.data, entry.source, int(words.propagation))
-        steps.append(step)
+        given = entry.type in views
+        spread = int(words.propagation)
+        steps.append(MountFilesystem(where, entry.type, int(attributes), words.data, entry.source, spread, given))
     return steps
 
 
@@ -293,11 +283,11 @@ def _devices(spec: Spec, linux: Linux) -> list[AnyStep]:
     return steps
 
 
-def _kernel_view(linux: Linux, new: tuple[str, ...], *, own_network: bool) -> list[AnyStep]:
+def _kernel_view(linux: Linux, arranged: Arrangement) -> list[AnyStep]:
     steps: list[AnyStep] = []
     if linux.sysctl:
         for name in linux.sysctl:
-            _check_sysctl(name, new, own_network)
+            _check_sysctl(name, arranged)
         steps.append(Sysctl(tuple(sorted(linux.sysctl.items()))))
     for path in (*linux.readonly_paths, *linux.masked_paths):
         if not path.startswith("/") or ".." in path.split("/"):
@@ -315,20 +305,20 @@ def _covers(readonly: tuple[str, ...], masked: tuple[str, ...]) -> list[AnyStep]
     return steps
 
 
-def _check_sysctl(name: str, new: tuple[str, ...], own_network: bool) -> None:
+def _check_sysctl(name: str, arranged: Arrangement) -> None:
     """Only what belongs to a namespace of the container's own may be set."""
     if "/" in name or ".." in name.split("."):
         raise InvalidParameter(f"invalid sysctl {name!r}")
-    if (name in _IPC_SYSCTLS or name.startswith("fs.mqueue.")) and "ipc" in new:
+    if (name in _IPC_SYSCTLS or name.startswith("fs.mqueue.")) and arranged.has("ipc"):
         return
-    if name.startswith("net.") and own_network:
+    if name.startswith("net.") and arranged.has("network"):
         return
     raise InvalidParameter(f"sysctl {name!r} is not in a separate kernel namespace")
 
 
-def _settings(spec: Spec, body: Process, new: tuple[str, ...], joined: dict[str, str]) -> list[AnyStep]:
+def _settings(spec: Spec, body: Process, arranged: Arrangement) -> list[AnyStep]:
     steps: list[AnyStep] = []
-    if (spec.hostname or spec.domainname) and "uts" not in new and "uts" not in joined:
+    if (spec.hostname or spec.domainname) and not arranged.has("uts"):
         raise InvalidParameter("unable to set hostname without a private UTS namespace")
     if spec.hostname:
         steps.append(Hostname(spec.hostname))
@@ -337,51 +327,6 @@ def _settings(spec: Spec, body: Process, new: tuple[str, ...], joined: dict[str,
     if body.oom_score_adj is not None:
         if not -1000 <= body.oom_score_adj <= 1000:
             raise InvalidParameter(f"Invalid value {body.oom_score_adj}, range for oom score adj is [-1000, 1000]")
-        steps.append(OomScore(body.oom_score_adj))
+        if not arranged.own_user:
+            steps.append(OomScore(body.oom_score_adj))
     return steps
-
-
-def _identity(linux: Linux, body: Process, user: str, groups: tuple[str, ...]) -> list[AnyStep]:
-    """Who it is and what it may do; the order is the kernel's: each step still needs what the next one gives up."""
-    steps: list[AnyStep] = []
-    for limit in body.rlimits:
-        if limit.type not in process.RLIMITS:
-            raise InvalidParameter(f"unknown rlimit {limit.type!r}")
-    if body.rlimits:
-        steps.append(Rlimits(tuple((limit.type, limit.soft, limit.hard) for limit in body.rlimits)))
-    if user or groups:
-        steps.append(ResolveUser(user, groups))
-    else:
-        steps.append(UseIds(body.user.uid, body.user.gid, body.user.additional_gids))
-    steps.append(WorkingDirectory(posixpath.normpath(body.cwd)))
-    kept = body.capabilities or Capabilities()
-    for name in (*kept.bounding, *kept.effective, *kept.permitted, *kept.inheritable, *kept.ambient):
-        if name not in capabilities.ALL:
-            raise InvalidParameter(f"unknown capability {name!r}")
-    usable = capabilities.available()
-    filters: list[AnyStep] = []
-    if linux.seccomp:
-        filters.append(InstallSeccomp(seccomp.compile(linux.seccomp), int(seccomp.flags(linux.seccomp))))
-    steps.append(DropBounding(_of(kept.bounding, usable)))
-    # Installing a filter needs CAP_SYS_ADMIN, or the promise never to gain privileges.
-    steps += [] if body.no_new_privileges else filters
-    umask = body.user.umask
-    steps.append(SetUser(0o022 if umask is None else umask))
-    sets = (kept.effective, kept.permitted, kept.inheritable, kept.ambient)
-    steps.append(SetCapabilities(*(_of(names, usable) for names in sets)))
-    steps.append(FindProgram(body.args[0], process.search_path(body.env)))
-    if body.no_new_privileges:
-        steps += [NoNewPrivileges(), *filters]
-    return steps
-
-
-@functools.lru_cache(maxsize=256)
-def _of(names: tuple[str, ...], usable: frozenset[str]) -> tuple[str, ...]:
-    return tuple(name for name in names if name in usable)
-
-
-def missing_capabilities(spec: Spec) -> list[str]:
-    """What the specification asks for and this machine's bounding set lacks: a warning each."""
-    kept = spec.process.capabilities if spec.process else None
-    lacking = sorted(set(kept.bounding) - capabilities.available()) if kept else []
-    return [f"{name} is not in this machine's bounding set; the container runs without it" for name in lacking]

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from glassdock.errors import CommandNotExecutable, CommandNotFound, InvalidParameter, StartFailed
 from glassdock.linux import prctl
 from glassdock.linux.openat2 import make_directories, open_in_root
+from glassdock.oci.runtime import Rlimit
 from glassdock.runtime.stage import Stage, Step, attempt, reason
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -32,6 +33,14 @@ class Rlimits(Step, frozen=True, tag="rlimits"):
     """Resource limits: (name, soft, hard); -1 is unlimited."""
 
     limits: tuple[tuple[str, int, int], ...]
+
+    @classmethod
+    def of(cls, limits: tuple[Rlimit, ...]) -> Rlimits:
+        """The step for the specification's limits; raises InvalidParameter for an unknown one."""
+        for limit in limits:
+            if limit.type not in RLIMITS:
+                raise InvalidParameter(f"unknown rlimit {limit.type!r}")
+        return cls(tuple((limit.type, limit.soft, limit.hard) for limit in limits))
 
     def describe(self) -> str:
         return "limit " + ", ".join(f"{name[7:].lower()} {soft}:{hard}" for name, soft, hard in self.limits)
@@ -194,16 +203,33 @@ class SetUser(Step, frozen=True, tag="set_user"):
             os.umask(self.umask)
             self._give_streams(stage)
             prctl.set_keep_capabilities(True)
-            os.setgroups(stage.groups)
+            self._set_groups(stage)
             os.setresgid(stage.gid, stage.gid, stage.gid)
             os.setresuid(stage.uid, stage.uid, stage.uid)
+
+    @staticmethod
+    def _set_groups(stage: Stage) -> None:
+        try:
+            os.setgroups(stage.groups)
+        except PermissionError:
+            # Given up for ever in the user namespace of an ordinary user who mapped his own group (2014-8989).
+            if set(stage.groups) - {stage.gid}:
+                raise StartFailed("cannot set any additional groups in a rootless container") from None
 
     @staticmethod
     def _give_streams(stage: Stage) -> None:
         """Pipes and the terminal become the user's, so that /dev/stdout can be opened; no device of the machine's."""
         for descriptor in (stage.terminal,) if stage.terminal >= 0 else (0, 1, 2):
-            if stage.terminal >= 0 or stat.S_ISFIFO(os.fstat(descriptor).st_mode):
-                os.fchown(descriptor, stage.uid, -1)
+            found = os.fstat(descriptor)
+            if stage.terminal < 0 and not stat.S_ISFIFO(found.st_mode):
+                continue
+            try:
+                if found.st_uid != stage.uid:
+                    os.fchown(descriptor, stage.uid, -1)
+            except OSError as error:
+                # A pipe of somebody's who has no id in this user namespace: it stays his, as with runc.
+                if error.errno not in (errno.EPERM, errno.EINVAL):
+                    raise
 
 
 class NoNewPrivileges(Step, frozen=True, tag="no_new_privileges"):

@@ -3,14 +3,14 @@
 Interface (steps, in the order of a plan):
 - `Detach`: nothing that is mounted from here on reaches the machine.
 - `Scaffold`, `Graft`: what a child in reserve has mounted ahead, and how it gets into the root.
-- `MountRoot`: the union of the image's layers becomes the root.
-- `MountFilesystem`, `BindMount`, `MountCgroups`, `DeviceNode`, `DeviceLinks`, `Console`: what is put into it.
+- `MountRoot`: the union of the image's layers becomes the root. `TakeRoot`: it was made outside (outside.py).
+- `MountFilesystem`, `BindMount`, `MountCgroups`: what is put into it; its devices are `devices.py`'s.
 - `Sysctl`, `ReadonlyPaths`, `MaskPaths`: what of /proc and /sys is set, frozen and hidden.
 - `Pivot`: the root becomes `/`, the machine's files are gone. `ReadonlyRoot` last.
 
 Rules: a place inside the root is found with openat2 (RESOLVE_IN_ROOT) and mounted on through its descriptor, so a
 symlink in the image never leads out. What comes from the machine arrives as a detached mount that the shim opened.
-A writable mount is nodev; a device node is a read-only bind mount, so that chmod in here does not change the machine's.
+A writable mount is nodev.
 
 Sources: pivot_root(2), move_mount(2), https://github.com/opencontainers/runtime-spec/blob/main/config-linux.md
 """
@@ -61,6 +61,23 @@ class MountRoot(Step, frozen=True, tag="mount_root"):
             linux.mount_setattr(stage.root, add=MountAttr.NODEV, propagation=MountFlag(self.propagation))
 
 
+class TakeRoot(Step, frozen=True, tag="take_root"):
+    """The root was made outside: attach it over the machine's."""
+
+    source: str
+    propagation: int = int(MountFlag.PRIVATE)
+
+    def describe(self) -> str:
+        return "attach the root that was made outside"
+
+    def apply(self, stage: Stage) -> None:
+        with attempt("mounting the root filesystem"):
+            stage.root = stage.take(self.source)
+            target = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            linux.mount_setattr(stage.root, add=MountAttr.NODEV, propagation=MountFlag(self.propagation))
+            attach(stage.root, target)
+
+
 class MountFilesystem(Step, frozen=True, tag="mount"):
     """A new instance of a file system: proc, sysfs, tmpfs, devpts, mqueue."""
 
@@ -70,6 +87,7 @@ class MountFilesystem(Step, frozen=True, tag="mount"):
     data: tuple[tuple[str, str], ...] = ()
     source: str = ""
     propagation: int = int(MountFlag.PRIVATE)
+    given: bool = False
 
     def places(self) -> tuple[str, ...]:
         return (self.destination,)
@@ -80,14 +98,18 @@ class MountFilesystem(Step, frozen=True, tag="mount"):
 
     def apply(self, stage: Stage) -> None:
         with attempt(f"mounting {self.type} to rootfs at {self.destination}"):
-            tree = _new_mount(self.type, self.source or self.type, self.data, MountAttr(self.attributes))
+            if self.given:  # made outside: see KernelView
+                tree = stage.take(f"tree:{self.type}")
+                linux.mount_setattr(tree, add=MountAttr(self.attributes))
+            else:
+                tree = new_mount(self.type, self.source or self.type, self.data, MountAttr(self.attributes))
             try:
                 kernel_view = self.type in ("proc", "sysfs")
                 if kernel_view:
                     target = _ordinary_directory(stage, self.destination)
                 else:
                     target = place(stage, self.destination, directory=True)
-                _attach(tree, target)
+                attach(tree, target)
                 if self.type == "proc":
                     stage.proc_device = os.fstat(tree).st_dev
                 if self.propagation != MountFlag.PRIVATE:
@@ -126,7 +148,7 @@ class BindMount(Step, frozen=True, tag="bind"):
                     propagation=MountFlag(self.propagation),
                     recursive=self.recursive,
                 )
-                _attach(tree, target)
+                attach(tree, target)
             finally:
                 os.close(tree)
 
@@ -155,9 +177,9 @@ class MountCgroups(Step, frozen=True, tag="mount_cgroups"):
             if self.hierarchies == ("",):
                 _attach_copy(stage.take("cgroup:"), place_of_all, attributes)
                 return
-            tree = _new_mount("tmpfs", "tmpfs", (("mode", "755"),), attributes & ~MountAttr.RDONLY)
+            tree = new_mount("tmpfs", "tmpfs", (("mode", "755"),), attributes & ~MountAttr.RDONLY)
             try:
-                _attach(tree, place_of_all)
+                attach(tree, place_of_all)
                 for name in self.hierarchies:
                     os.mkdir(name, 0o755, dir_fd=tree)
                     target = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=tree)
@@ -175,10 +197,10 @@ class Scaffold(Step, frozen=True, tag="scaffold"):
 
     def apply(self, stage: Stage) -> None:
         with attempt("putting up the scaffold"):
-            tree = _new_mount("tmpfs", "scaffold", (("mode", "755"),), MountAttr.NODEV)
+            tree = new_mount("tmpfs", "scaffold", (("mode", "755"),), MountAttr.NODEV)
             target = os.open("/sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             linux.mount_setattr(tree, propagation=MountFlag.PRIVATE)
-            _attach(tree, target)
+            attach(tree, target)
             os.close(tree)
             stage.root = stage.scaffold = os.open("/sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
@@ -199,71 +221,9 @@ class Graft(Step, frozen=True, tag="graft"):
                     target = _ordinary_directory(stage, self.top)
                 else:
                     target = place(stage, self.top, directory=True)
-                _attach(tree, target)
+                attach(tree, target)
             finally:
                 os.close(tree)
-
-
-class DeviceNode(Step, frozen=True, tag="device"):
-    """A device of the machine's: its node, bound read-only, which reading and writing the device does not mind."""
-
-    path: str
-    kind: str
-    major: int
-    minor: int
-
-    def places(self) -> tuple[str, ...]:
-        return (self.path,)
-
-    def describe(self) -> str:
-        return f"device {self.path} ({self.kind} {self.major}:{self.minor})"
-
-    def sources(self) -> tuple[str, ...]:
-        return (f"{'block' if self.kind == 'b' else 'char'}:{self.major}:{self.minor}",)
-
-    def apply(self, stage: Stage) -> None:
-        tree = stage.take(self.sources()[0])
-        with attempt(f"creating device node {self.path}"):
-            try:
-                linux.mount_setattr(
-                    tree,
-                    add=MountAttr.RDONLY | MountAttr.NOSUID | MountAttr.NOEXEC,
-                    clear=MountAttr.NODEV,
-                    propagation=MountFlag.PRIVATE,
-                )
-                _attach(tree, place(stage, self.path, directory=False))
-            finally:
-                os.close(tree)
-
-
-class DeviceLinks(Step, frozen=True, tag="device_links"):
-    """/dev/fd, /dev/stdin and so on, which are links into /proc, and /dev/ptmx into devpts."""
-
-    links: tuple[tuple[str, str], ...] = (
-        ("fd", "/proc/self/fd"),
-        ("stdin", "/proc/self/fd/0"),
-        ("stdout", "/proc/self/fd/1"),
-        ("stderr", "/proc/self/fd/2"),
-        ("ptmx", "pts/ptmx"),
-    )
-
-    def places(self) -> tuple[str, ...]:
-        return tuple(f"/dev/{name}" for name, _ in self.links)
-
-    def describe(self) -> str:
-        return "link " + ", ".join(f"/dev/{name}" for name, _ in self.links)
-
-    def apply(self, stage: Stage) -> None:
-        with attempt("linking in /dev"):
-            folder = open_in_root(stage.root, "/dev", os.O_PATH | os.O_DIRECTORY)
-            try:
-                for name, target in self.links:
-                    try:
-                        os.symlink(target, name, dir_fd=folder)
-                    except FileExistsError:
-                        continue  # the image or a mount has its own, as with a bound /dev
-            finally:
-                os.close(folder)
 
 
 class ReadonlyPaths(Step, frozen=True, tag="readonly_paths"):
@@ -286,7 +246,7 @@ class ReadonlyPaths(Step, frozen=True, tag="readonly_paths"):
                 tree = linux.open_tree(found, "", OpenTree.CLONE | OpenTree.EMPTY_PATH | OpenTree.RECURSIVE)
                 try:
                     linux.mount_setattr(tree, add=MountAttr.RDONLY, recursive=True)
-                    _attach(tree, found)
+                    attach(tree, found)
                 finally:
                     os.close(tree)
 
@@ -309,7 +269,7 @@ class MaskPaths(Step, frozen=True, tag="mask_paths"):
                 if found is None:
                     continue
                 if stat.S_ISDIR(os.fstat(found).st_mode):
-                    tree = _new_mount("tmpfs", "tmpfs", (("size", "0"), ("mode", "755")), MountAttr.RDONLY)
+                    tree = new_mount("tmpfs", "tmpfs", (("size", "0"), ("mode", "755")), MountAttr.RDONLY)
                 else:
                     # The machine's own null device, reached before the pivot: never what the image calls /dev/null.
                     tree = linux.open_tree(AT_FDCWD, "/dev/null", OpenTree.CLONE)
@@ -317,7 +277,7 @@ class MaskPaths(Step, frozen=True, tag="mask_paths"):
                         raise StartFailed("hiding paths: the machine's /dev/null is not the null device")
                     linux.mount_setattr(tree, add=MountAttr.RDONLY, propagation=MountFlag.PRIVATE)
                 try:
-                    _attach(tree, found)
+                    attach(tree, found)
                 finally:
                     os.close(tree)
 
@@ -418,7 +378,8 @@ def _existing(stage: Stage, path: str) -> int | None:
         return None
 
 
-def _new_mount(kind: str, source: str, data: tuple[tuple[str, str], ...], attributes: MountAttr) -> int:
+def new_mount(kind: str, source: str, data: tuple[tuple[str, str], ...], attributes: MountAttr) -> int:
+    """A new instance of a file system, attached nowhere yet."""
     context = linux.fsopen(kind)
     try:
         linux.fsconfig_string(context, "source", source)
@@ -433,7 +394,7 @@ def _new_mount(kind: str, source: str, data: tuple[tuple[str, str], ...], attrib
         os.close(context)
 
 
-def _attach(tree: int, target: int) -> None:
+def attach(tree: int, target: int) -> None:
     """Mount the detached tree on the target, and close the target."""
     try:
         linux.move_mount(tree, target)
@@ -444,6 +405,6 @@ def _attach(tree: int, target: int) -> None:
 def _attach_copy(tree: int, target: int, attributes: MountAttr) -> None:
     try:
         linux.mount_setattr(tree, add=attributes, propagation=MountFlag.PRIVATE)
-        _attach(tree, target)
+        attach(tree, target)
     finally:
         os.close(tree)

@@ -161,7 +161,7 @@ class Shim:
                 group.create()
             warnings = group.apply(limits) if group else []
         if self._child is None:
-            self._child = Child.make(task.plan.namespaces, group)
+            self._child = Child.make(task.plan.namespaces, group, task.plan, self._netns)
         return self._child, warnings
 
     def _clear_after_failure(self) -> None:

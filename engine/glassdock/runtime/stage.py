@@ -4,7 +4,7 @@ Interface:
 - `Step`: the base of every step: `describe()` tells it, `apply(stage)` does it, `sources()` names what it needs from
   the machine, opened by the shim before.
 - `Stage`: the root under construction, the descriptors handed over, the identity found so far.
-- `attempt(doing)`: wraps an OSError into StartFailed with Docker's kind of words.
+- `attempt(doing)`: wraps an OSError into StartFailed with Docker's kind of words. `keep_only(descriptors)`.
 
 Rules: a step is a value; all that changes while steps run is in the stage.
 """
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from glassdock.errors import StartFailed
+from glassdock.linux.process import close_range
 
 
 @dataclass(slots=True)
@@ -78,3 +79,13 @@ def reason(error: OSError) -> str:
     """The kernel's answer as Go and Docker write it: lower case."""
     text = os.strerror(error.errno) if error.errno else str(error)
     return text[:1].lower() + text[1:]
+
+
+def keep_only(kept: list[int]) -> None:
+    """Close every descriptor but the standard ones and these."""
+    first = 3
+    for descriptor in sorted(kept):
+        if descriptor > first:
+            close_range(first, descriptor - 1)
+        first = max(first, descriptor + 1)
+    close_range(first)

@@ -1,0 +1,89 @@
+"""The last part of a plan: who the process is, what it may do, and which program it becomes.
+
+Interface: `identity(...)`: the steps; `missing_capabilities(spec)`: what this machine cannot give, a sentence each.
+
+Rules: the order is the kernel's: each step still needs what the next one gives up.
+
+Source: https://github.com/opencontainers/runtime-spec/blob/main/config.md#process
+"""
+
+from __future__ import annotations
+
+import functools
+import posixpath
+from typing import TypeAlias
+
+from glassdock.errors import InvalidParameter
+from glassdock.oci.runtime import Capabilities, Linux, Process, Spec
+from glassdock.runtime import capabilities, process, seccomp
+from glassdock.runtime.capabilities import DropBounding, SetCapabilities
+from glassdock.runtime.process import (
+    FindProgram,
+    NoNewPrivileges,
+    OomScore,
+    ResolveUser,
+    Rlimits,
+    SetUser,
+    UseIds,
+    WorkingDirectory,
+)
+from glassdock.runtime.seccomp import InstallSeccomp
+
+ProcessStep: TypeAlias = (
+    OomScore
+    | Rlimits
+    | ResolveUser
+    | UseIds
+    | WorkingDirectory
+    | DropBounding
+    | InstallSeccomp
+    | SetUser
+    | SetCapabilities
+    | FindProgram
+    | NoNewPrivileges
+)
+
+
+def identity(linux: Linux, body: Process, user: str, groups: tuple[str, ...], *, own_user: bool) -> list[ProcessStep]:
+    """The steps. `own_user`: in a user namespace of its own, where every capability is there to be given."""
+    steps: list[ProcessStep] = []
+    if body.rlimits and not own_user:
+        steps.append(Rlimits.of(body.rlimits))
+    if user or groups:
+        steps.append(ResolveUser(user, groups))
+    else:
+        steps.append(UseIds(body.user.uid, body.user.gid, body.user.additional_gids))
+    steps.append(WorkingDirectory(posixpath.normpath(body.cwd)))
+    kept = body.capabilities or Capabilities()
+    for name in (*kept.bounding, *kept.effective, *kept.permitted, *kept.inheritable, *kept.ambient):
+        if name not in capabilities.ALL:
+            raise InvalidParameter(f"unknown capability {name!r}")
+    usable = capabilities.known() if own_user else capabilities.available()
+    filters: list[ProcessStep] = []
+    if linux.seccomp:
+        filters.append(InstallSeccomp(seccomp.compile(linux.seccomp), int(seccomp.flags(linux.seccomp))))
+    steps.append(DropBounding(_of(kept.bounding, usable), own_user))
+    # Installing a filter needs CAP_SYS_ADMIN, or the promise never to gain privileges.
+    steps += [] if body.no_new_privileges else filters
+    umask = body.user.umask
+    steps.append(SetUser(0o022 if umask is None else umask))
+    sets = (kept.effective, kept.permitted, kept.inheritable, kept.ambient)
+    steps.append(SetCapabilities(*(_of(names, usable) for names in sets)))
+    steps.append(FindProgram(body.args[0], process.search_path(body.env)))
+    if body.no_new_privileges:
+        steps += [NoNewPrivileges(), *filters]
+    return steps
+
+
+@functools.lru_cache(maxsize=256)
+def _of(names: tuple[str, ...], usable: frozenset[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name in usable)
+
+
+def missing_capabilities(spec: Spec) -> list[str]:
+    """What the specification asks for and this machine's bounding set lacks: a warning each."""
+    kept = spec.process.capabilities if spec.process else None
+    if not kept or (spec.linux and any(one.type == "user" for one in spec.linux.namespaces)):
+        return []  # a new user namespace has them all
+    lacking = sorted(set(kept.bounding) - capabilities.available())
+    return [f"{name} is not in this machine's bounding set; the container runs without it" for name in lacking]
