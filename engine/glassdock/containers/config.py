@@ -220,10 +220,17 @@ def merge(config: Config, image: oci.ContainerConfig) -> Config:
         volumes={**(image.volumes or {}), **(config.volumes or {})} or None,
         labels={**(image.labels or {}), **(config.labels or {})},
         stop_signal=config.stop_signal or image.stop_signal,
-        healthcheck=config.healthcheck or image.healthcheck,
+        healthcheck=_merge_healthcheck(config.healthcheck, image.healthcheck),
         shell=config.shell or image.shell,
         on_build=image.on_build,
     )
+
+
+def _merge_healthcheck(own: oci.Healthcheck | None, image: oci.Healthcheck | None) -> oci.Healthcheck | None:
+    """What the container says, and field by field where it says nothing, the image."""
+    if own is None or image is None:
+        return own or image
+    return oci.Healthcheck(*(getattr(own, name) or getattr(image, name) for name in oci.Healthcheck.__struct_fields__))
 
 
 def merge_env(lower: tuple[str, ...], upper: tuple[str, ...]) -> tuple[str, ...]:
@@ -265,3 +272,15 @@ def refuse_unsupported(host: HostConfig) -> None:
         raise InvalidParameter("Minimum memory limit allowed is 6MB")
     if host.nano_cpus and (host.cpu_quota or host.cpu_period):
         raise InvalidParameter("Conflicting options: Nano CPUs and CPU Quota/Period cannot both be set")
+
+
+def check_health(healthcheck: oci.Healthcheck | None) -> None:
+    """Raise InvalidParameter for a check that Docker refuses."""
+    if healthcheck is None:
+        return
+    for name in ("interval", "timeout", "start_period", "start_interval"):
+        if getattr(healthcheck, name) != 0 and getattr(healthcheck, name) < 1_000_000:
+            word = "".join(part.capitalize() for part in name.split("_"))
+            raise InvalidParameter(f"{word} in Healthcheck cannot be less than 1ms")
+    if healthcheck.retries < 0:
+        raise InvalidParameter("Retries in Healthcheck cannot be negative")

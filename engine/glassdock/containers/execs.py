@@ -64,6 +64,7 @@ class Exec:
     id: str
     container: Container
     config: ExecConfig
+    traced: bool = True
     process: Running | None = None
     started: bool = False
     failed_with: int | None = None
@@ -90,8 +91,11 @@ class Execs:
         self._held = held
         self._all: dict[str, Exec] = {}
 
-    def create(self, reference: str, config: ExecConfig) -> Exec:
-        """Note what is to run; raises NotFound, Conflict where the container does not run, InvalidParameter."""
+    def create(self, reference: str, config: ExecConfig, *, traced: bool = True) -> Exec:
+        """Note what is to run, `traced` in the container's recording.
+
+        Raises NotFound, Conflict where the container does not run, InvalidParameter.
+        """
         container = self._held.get(reference)
         _must_run(container)
         if not config.cmd or not config.cmd[0]:
@@ -99,7 +103,7 @@ class Execs:
         if any("\0" in word for word in (*config.cmd, *(config.env or ()))):
             raise InvalidParameter("a zero byte in the command or its environment")
         self._forget_old()
-        made = Exec(secrets.token_hex(32), container, config)
+        made = Exec(secrets.token_hex(32), container, config, traced)
         self._all[made.id] = made
         self._event("exec_create", made)
         return made
@@ -166,7 +170,8 @@ class Execs:
                     )
                     trace.adopt(process.spans, under=above)
             finally:
-                live.trace.add(recording.spans)
+                if made.traced:
+                    live.trace.add(recording.spans)
         return process
 
     async def resize(self, identity: str, height: int, width: int) -> None:
@@ -189,6 +194,10 @@ class Execs:
     async def _watch(self, made: Exec, process: Running) -> None:
         status: ExitStatus = await process.wait()
         self._event("exec_die", made, exitCode=str(status.code))
+
+    def forget(self, made: Exec) -> None:
+        """Nobody will ask for it any more."""
+        self._all.pop(made.id, None)
 
     def _forget_old(self) -> None:
         """Those that ended, or were never started, a while ago; and those of containers that are gone."""

@@ -23,6 +23,7 @@ from glassdock.containers import config as configs
 from glassdock.containers import freezer, repair, restarts, spec
 from glassdock.containers.config import CreateRequest, RestartPolicy
 from glassdock.containers.execs import Execs
+from glassdock.containers.health import Checks
 from glassdock.containers.held import Held
 from glassdock.containers.model import Container, Status, Trace, move
 from glassdock.containers.parts import Live, Parts
@@ -43,8 +44,9 @@ class Manager:
         self._held = Held(parts)
         self._store = self._held.store
         self._removal = Removal(self._held)
-        self._runs = Runs(self._held, self._removal)
         self.execs = Execs(self._held)
+        self._health = Checks(self._held, self.execs)
+        self._runs = Runs(self._held, self._removal, self._health)
 
     # ---- looking
 
@@ -204,8 +206,13 @@ class Manager:
 
     async def _freeze(self, reference: str, verb: str) -> None:
         container = self.get(reference)
-        async with self._held.of(container).lock:
+        live = self._held.of(container)
+        async with live.lock:
             await freezer.freeze(container, self._parts.paths.tag, frozen=verb == "pause")
+            if verb == "pause":
+                self._health.end(container, live)
+            else:
+                self._health.begin(container, live, anew=False)
             self._held.save(container)
         self._held.event(verb, container)
 

@@ -62,6 +62,23 @@ class State(msgspec.Struct):
         return self.status in (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
 
 
+class HealthResult(msgspec.Struct, frozen=True):
+    """One probe of a health check: 0 is good; -1 could not be run, or took too long."""
+
+    start: int
+    end: int
+    exit_code: int
+    output: str
+
+
+class Health(msgspec.Struct):
+    """How it is: `starting`, `healthy`, `unhealthy`; the last results, oldest first."""
+
+    status: str = "starting"
+    failing_streak: int = 0
+    log: tuple[HealthResult, ...] = ()
+
+
 class EndpointRecord(msgspec.Struct, frozen=True):
     """How the container is plugged in, for `inspect` and for repair after a crash."""
 
@@ -99,6 +116,7 @@ class Container(msgspec.Struct):
     networking: NetworkingConfig
     state: State = msgspec.field(default_factory=State)
     endpoints: tuple[EndpointRecord, ...] = ()
+    health: Health | None = None
     restart_count: int = 0
     stopped_by_hand: bool = False
 

@@ -30,6 +30,7 @@ class Live:
     pending: list[Attach] = field(default_factory=list)
     next_exit: asyncio.Future[int] | None = None
     restart: asyncio.Task[None] | None = None
+    health: asyncio.Task[None] | None = None
     backoff: Backoff = field(default_factory=Backoff)
     removed: asyncio.Event = field(default_factory=asyncio.Event)
     watcher: asyncio.Task[None] | None = None

@@ -18,6 +18,7 @@ import time
 
 from glassdock import trace
 from glassdock.containers import files, restarts, spec
+from glassdock.containers.health import Checks
 from glassdock.containers.held import Held
 from glassdock.containers.model import Container, EndpointRecord, State, Status, move
 from glassdock.containers.parts import Live
@@ -32,8 +33,9 @@ from glassdock.runtime.launch import ExitStatus, Process
 class Runs:
     """Launches containers and notices their ends."""
 
-    def __init__(self, held: Held, removal: Removal) -> None:
+    def __init__(self, held: Held, removal: Removal, health: Checks) -> None:
         self._held = held
+        self._health = health
         self._removal = removal
         self._closed = False
 
@@ -86,6 +88,7 @@ class Runs:
     def watch(self, container: Container, live: Live, process: Process) -> None:
         """From now on its end is noticed."""
         live.process = process
+        self._health.begin(container, live)
         live.watcher = asyncio.create_task(self._watch(container, live, process), name=f"watch {container.name}")
 
     async def _watch(self, container: Container, live: Live, process: Process) -> None:
@@ -105,6 +108,7 @@ class Runs:
             finished_at=status.finished_at_ns,
         )
         container.restart_count += again
+        self._health.end(container, live)
         await self._held.parts.networks.detach(container.id)
         live.process = None
         container.endpoints = ()
@@ -153,7 +157,7 @@ class Runs:
         """Let go of everything; containers run on, and who waits for a restart waits for the next daemon."""
         self._closed = True
         lives = self._held.live.values()
-        tasks = [task for live in lives for task in (live.watcher, live.restart) if task is not None]
+        tasks = [task for live in lives for task in (live.watcher, live.restart, live.health) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from glassdock.containers import files, restarts
-from glassdock.containers.config import HostConfig, MountPoint, refuse_unsupported
+from glassdock.containers.config import HostConfig, MountPoint, check_health, refuse_unsupported
 from glassdock.containers.model import Container
 from glassdock.errors import CommandNotExecutable, CommandNotFound, InvalidParameter, NotSupported
 from glassdock.network.model import PortBinding
@@ -32,6 +32,7 @@ def check(container: Container) -> None:
     """Raise InvalidParameter or NotSupported for what no start could do."""
     refuse_unsupported(container.host)
     restarts.check(container.host.restart_policy, auto_remove=container.host.auto_remove)
+    check_health(container.config.healthcheck)
     signal_number(container.config.stop_signal or "TERM")
     runtime_spec(container, Path("/"), "")
     ports(container)

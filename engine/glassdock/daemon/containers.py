@@ -164,6 +164,7 @@ _FILTERS: dict[str, Callable[[Engine, Container, str], bool]] = {
     "name": lambda _, container, value: value.removeprefix("/") in container.name,
     "status": lambda _, container, value: container.state.status == value,
     "exited": lambda _, container, value: str(container.state.exit_code) == value and not container.state.running,
+    "health": lambda _, container, value: value == (container.health.status if container.health else "none"),
     "ancestor": lambda engine, container, value: (
         value in (engine.image_name(container), container.config.image)
         or container.image.removeprefix("sha256:").startswith(value.removeprefix("sha256:"))

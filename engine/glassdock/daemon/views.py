@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from glassdock.containers.model import Container, Status
+from glassdock.containers.model import Container, Health, Status
 from glassdock.images.model import Image
 from glassdock.network.model import Network
 
@@ -55,6 +55,7 @@ def container_inspect(container: Container, folder: Path, log: Path) -> dict[str
             "Error": state.error,
             "StartedAt": when(state.started_at),
             "FinishedAt": when(state.finished_at),
+            **({"Health": _health(container.health)} if container.health else {}),
         },
         "Image": container.image,
         "ResolvConfPath": str(folder / "resolv.conf"),
@@ -75,6 +76,14 @@ def container_inspect(container: Container, folder: Path, log: Path) -> dict[str
         "Config": config,
         "NetworkSettings": _network_settings(container),
     }
+
+
+def _health(health: Health) -> dict[str, Any]:
+    rows = [
+        {"Start": when(one.start), "End": when(one.end), "ExitCode": one.exit_code, "Output": one.output}
+        for one in health.log
+    ]
+    return {"Status": health.status, "FailingStreak": health.failing_streak, "Log": rows}
 
 
 def _host_config(container: Container) -> dict[str, Any]:
@@ -215,7 +224,10 @@ def status_text(container: Container) -> str:
     if state.status is Status.RESTARTING:
         return f"Restarting ({state.exit_code}) {human(now - state.finished_at)} ago"
     if state.running:
-        return f"Up {human(now - state.started_at)}" + (" (Paused)" if state.status is Status.PAUSED else "")
+        words = {"starting": "health: starting"}
+        told = words.get(container.health.status, container.health.status) if container.health else ""
+        told = "Paused" if state.status is Status.PAUSED else told
+        return f"Up {human(now - state.started_at)}" + (f" ({told})" if told else "")
     if state.status is Status.EXITED:
         return f"Exited ({state.exit_code}) {human(now - state.finished_at)} ago"
     return {Status.CREATED: "Created", Status.REMOVING: "Removal In Progress"}.get(state.status, "Dead")
