@@ -242,7 +242,6 @@ def merge_env(lower: tuple[str, ...], upper: tuple[str, ...]) -> tuple[str, ...]
 _OFF: Mapping[str, tuple[Any, ...]] = {
     "volumes_from": (None, ()),
     "publish_all_ports": (False,),
-    "init": (None, False),
     "blkio_weight": (0,),
     "links": (None, ()),
     "storage_opt": (None, {}),

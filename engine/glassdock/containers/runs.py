@@ -73,6 +73,7 @@ class Runs:
                 log_path="" if container.host.log_config.type == "none" else str(held.log_path(container)),
                 stdin=container.config.open_stdin,
                 stdin_once=container.config.stdin_once,
+                init=bool(container.host.init),
             )
             with trace.span("runtime.launch", image=image.id[7:19] if image else "") as launching:
                 attach, live.pending = live.pending, []

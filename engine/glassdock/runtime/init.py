@@ -27,7 +27,7 @@ from glassdock import trace
 from glassdock.errors import GlassdockError, StartFailed
 from glassdock.linux import prctl
 from glassdock.linux.process import CloseRange, close_range
-from glassdock.runtime import cgroups, messages, plan, process, userns
+from glassdock.runtime import cgroups, messages, plan, process, reaper, userns
 from glassdock.runtime.messages import Failure, Report, Task
 from glassdock.runtime.plan import AnyStep
 from glassdock.runtime.rootfs import Scaffold
@@ -61,6 +61,8 @@ def run(channel: socket.socket, namespaces: tuple[str, ...], stage: Stage | None
                     span.attributes["prepared"] = True
                 word, descriptors = _hear(channel)
         task = _take(descriptors, made, stage)
+        if task.init:
+            reaper.retitle(task.plan.args)
         with trace.recording("init", syscalls=task.syscalls) as recording:
             recording.spans[:0] = spans
             spans = recording.spans
@@ -163,6 +165,8 @@ def execute(task: Task, stage: Stage, recording: Recording, *, orphan: bool = Fa
     for number in signal.valid_signals():
         if signal.getsignal(number) is signal.SIG_IGN:  # exec keeps what is ignored, such as Python's SIGPIPE
             signal.signal(number, signal.SIG_DFL)
+    if task.init:
+        reaper.stay_behind(terminal=task.terminal)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     close_range(3 + kept, flags=CloseRange.CLOEXEC)
     # Changing the user took this back; if the shim died meanwhile, its end of the channel is closed: EPIPE below.

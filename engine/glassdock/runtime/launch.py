@@ -47,6 +47,7 @@ class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
     `user` is Docker's `name|uid[:group|gid]`, looked up in the container's own /etc/passwd and /etc/group; empty
     means the numbers in `spec.process.user`. `groups` are added ones, by name or number. HOME is set from the entry
     where the environment has none. `log_path` is the json-file, "" for none. A terminal is `spec.process.terminal`.
+    `init`: a small process 1 of ours starts the program, reaps and passes signals on.
     """
 
     id: str
@@ -59,6 +60,7 @@ class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
     stdin: bool = False
     stdin_once: bool = False
     syscalls: bool = False
+    init: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +285,7 @@ def _prepare(request: LaunchRequest, netns: int | None, attach: Sequence[Attach]
         attaches=tuple((client.stdin, client.stdout, client.stderr) for client in attach),
         netns=netns is not None,
         syscalls=request.syscalls,
+        init=request.init,
     )
     # What is done outside is not done in reserve.
     usual = () if made.outside else made.namespaces

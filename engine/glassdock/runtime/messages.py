@@ -40,7 +40,10 @@ class Message(msgspec.Struct, frozen=True, tag=True):
 
 
 class Task(msgspec.Struct, frozen=True):
-    """A launch, complete. `attaches` are (stdin, stdout, stderr) of clients that are there already."""
+    """A launch, complete. `attaches` are (stdin, stdout, stderr) of clients that are there already.
+
+    `init`: process 1 is ours and starts the program (reaper.py).
+    """
 
     id: str
     run_dir: str
@@ -54,6 +57,7 @@ class Task(msgspec.Struct, frozen=True):
     attaches: tuple[tuple[bool, bool, bool], ...] = ()
     netns: bool = False
     syscalls: bool = False
+    init: bool = False
 
 
 class Order(Message, frozen=True):
