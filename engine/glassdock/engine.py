@@ -27,7 +27,7 @@ from glassdock.containers.model import Container
 from glassdock.containers.parts import Parts
 from glassdock.containers.stats import Collector
 from glassdock.containers.step import Runner, end_leftovers
-from glassdock.errors import NotFound
+from glassdock.errors import NotFound, NotSupported
 from glassdock.events import Bus
 from glassdock.images.changes import Changes, changes
 from glassdock.images.course import assemble_course_images
@@ -65,10 +65,13 @@ class Engine:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, paths: Paths, registry_port: int) -> AsyncIterator[Engine]:
-        """Wire and repair; on leaving, everything but running containers is closed."""
-        can_run = os.geteuid() == 0
-        warnings: list[str] = []
+    async def open(cls, paths: Paths, registry_port: int, refusal: NotSupported | None = None) -> AsyncIterator[Engine]:
+        """Wire and repair; on leaving, everything but running containers is closed.
+
+        With a `refusal` no container runs, and whoever asks for one is told so.
+        """
+        can_run = refusal is None
+        warnings = [refusal.message] if refusal else []
         paths.make()
         await end_leftovers(paths)
         for left in paths.tmp.iterdir():
@@ -85,12 +88,10 @@ class Engine:
             if can_run:
                 launcher = await Launcher.start(paths)
                 closing.push_async_callback(launcher.close)
-            else:
-                warnings.append("not root: images and registries work, containers do not run yet")
-            containers = Containers(Parts(paths, images, snapshots, networks, launcher, events))
+            containers = Containers(Parts(paths, images, snapshots, networks, launcher, events, refusal))
             stats = Collector(containers.get, paths.tag)
             closing.push_async_callback(stats.close)
-            builder = Builder(paths, images, snapshots, registry, Runner(paths, networks, launcher))
+            builder = Builder(paths, images, snapshots, registry, Runner(paths, networks, launcher, refusal))
             records = containers.load()
             if can_run:
                 await networks.start([record.id for record in records if record.state.running])

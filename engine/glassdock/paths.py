@@ -97,6 +97,11 @@ class Paths:
         """Half-made things; emptied at start."""
         return self.root / "tmp"
 
+    @property
+    def isolation(self) -> Path:
+        """How the first daemon of an ordinary user could own the files in here: range or single."""
+        return self.root / "isolation"
+
     def make(self) -> None:
         """Create the folders (0710 for the root: image users must not list it)."""
         self.root.mkdir(mode=0o711, parents=True, exist_ok=True)

@@ -18,6 +18,8 @@ from glassdock import paths
 from glassdock.cli.call import Call
 from glassdock.client import system as verbs
 
+# As glassdock.daemon.isolation has them, which no other command should have to import.
+CHOICES = ("auto", "root", "range", "single", "none")
 _HELP = {"help_option_names": ["-h", "--help"]}
 
 
@@ -32,8 +34,16 @@ _HELP = {"help_option_names": ["-h", "--help"]}
     envvar="GLASSDOCK_REGISTRY_PORT",
     help="The course registry's port on loopback; 0 is any free one",
 )
+@click.option(
+    "--isolation",
+    type=click.Choice(CHOICES),
+    default="auto",
+    show_default=True,
+    envvar="GLASSDOCK_ISOLATION",
+    help="Whose ids containers have: root's, a range of the user's, the user's own; none: images only",
+)
 @click.option("--verbose", is_flag=True, help="Tell each request")
-def daemon(socket: str | None, root: str | None, registry_port: int, verbose: bool) -> int:
+def daemon(socket: str | None, root: str | None, registry_port: int, isolation: str, verbose: bool) -> int:
     """Run the daemon; returns when it was told to stop."""
     from glassdock.daemon.main import serve
 
@@ -42,7 +52,7 @@ def daemon(socket: str | None, root: str | None, registry_port: int, verbose: bo
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
-    serve(paths.socket_path(socket), paths.root_path(root), registry_port)
+    serve(paths.socket_path(socket), paths.root_path(root), registry_port, isolation)
     return 0
 
 

@@ -15,7 +15,7 @@ import asyncio
 from glassdock import trace
 from glassdock.containers import spec
 from glassdock.containers.model import Container, Status, move
-from glassdock.errors import Conflict, GlassdockError
+from glassdock.errors import Conflict, GlassdockError, NotSupported
 from glassdock.runtime import cgroups
 
 
@@ -30,6 +30,8 @@ async def freeze(container: Container, tag: str, *, frozen: bool) -> None:
         raise Conflict(f"Container {container.id} is already paused")
     if not frozen and status is not Status.PAUSED:
         raise Conflict(f"Container {container.id} is not paused")
+    if reason := cgroups.unavailable():
+        raise NotSupported(f"a container cannot be paused here: {reason}", "`glassdock doctor` says what would help.")
     group = cgroups.open_cgroup(spec.cgroup_of(container.id, tag))
     with trace.span("containers.freeze", frozen=frozen):
         try:

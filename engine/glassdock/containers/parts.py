@@ -59,12 +59,16 @@ class Parts:
     networks: Networks
     launcher: Launcher | None
     events: Bus
+    refusal: NotSupported | None = None
 
     def need_launcher(self) -> Launcher:
         """The launcher; raises NotSupported where this user cannot run containers."""
         if self.launcher is None:
-            raise NotSupported(
-                "running containers needs root in this version: pull, push, inspect and the registry work without",
-                "Start the lab as root, e.g. `sudo make lab`; running them as an ordinary user comes next.",
-            )
+            raise refused(self.refusal)
         return self.launcher
+
+
+def refused(refusal: NotSupported | None) -> NotSupported:
+    """Why there is no launcher, as an error of its own."""
+    assert refusal is not None
+    return NotSupported(refusal.message, refusal.remedy)

@@ -22,7 +22,7 @@ from glassdock.containers.model import Container
 from glassdock.errors import CommandNotExecutable, CommandNotFound, InvalidParameter, NotSupported
 from glassdock.network.model import PortBinding
 from glassdock.oci import runtime as oci
-from glassdock.runtime import capabilities, defaults, seccomp
+from glassdock.runtime import capabilities, cgroups, defaults, seccomp
 
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NAMESPACES = ("mount", "pid", "uts", "ipc", "cgroup")
@@ -60,7 +60,7 @@ def runtime_spec(container: Container, folder: Path, tag: str) -> oci.Spec:
         mounts=_mounts(container, folder),
         linux=oci.Linux(
             namespaces=_namespaces(host),
-            cgroups_path=cgroup_of(container.id, tag),
+            cgroups_path="" if cgroups.unavailable() else cgroup_of(container.id, tag),
             resources=_resources(host),
             sysctl=dict(host.sysctls or {}),
             seccomp=_seccomp(host, caps),
@@ -143,9 +143,25 @@ def exit_code_of(error: BaseException) -> int:
 def warnings(container: Container) -> list[str]:
     """What the client is told beside the new id."""
     missing = set(_capabilities(container.host)) - capabilities.available()
+    lost = _discarded(container.host)
     if not missing:
-        return []
+        return lost
     return [f"This machine does not let the engine grant {', '.join(sorted(missing))}: left out."]
+
+
+def _discarded(host: HostConfig) -> list[str]:
+    """The limits that go by the board where there is no cgroup, in Docker's words."""
+    if not cgroups.unavailable():
+        return []
+    asked = {
+        "memory limit": host.memory or host.memory_reservation or host.memory_swap,
+        "CPU shares": host.cpu_shares,
+        "CPU cfs quota": host.nano_cpus or host.cpu_quota or host.cpu_period,
+        "cpuset": host.cpuset_cpus or host.cpuset_mems,
+        "pids limit": host.pids_limit and host.pids_limit > 0,
+    }
+    text = "Your kernel does not support {} capabilities or the cgroup is not mounted. Limitation discarded."
+    return [text.format(name) for name, value in asked.items() if value]
 
 
 def environment(container: Container, *, tty: bool) -> tuple[str, ...]:

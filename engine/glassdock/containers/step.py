@@ -24,6 +24,7 @@ from glassdock import trace
 from glassdock.containers import files, spec
 from glassdock.containers.config import Config, HostConfig, NetworkingConfig
 from glassdock.containers.model import Container
+from glassdock.containers.parts import refused
 from glassdock.errors import NotFound, NotSupported
 from glassdock.network.manager import Manager as Networks
 from glassdock.paths import Paths
@@ -55,11 +56,12 @@ class Runner:
     paths: Paths
     networks: Networks
     launcher: Launcher | None
+    refusal: NotSupported | None = None
 
     async def run(self, request: StepRequest) -> int:
         """Run to the end; raises StartFailed and its kin where it cannot start. Cancelled: killed, then gone."""
         if self.launcher is None:
-            raise NotSupported("RUN needs root in this version", "Build as root, or leave RUN out.")
+            raise refused(self.refusal)
         identity = secrets.token_hex(32)
         container = Container(
             id=identity,

@@ -10,6 +10,7 @@ Source: proc_pid_stat(5), ps(1)
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import pwd
@@ -47,7 +48,23 @@ class _Process:
 
 def processes(container: Container, tag: str) -> list[int]:
     """The numbers of its processes, ascending."""
+    if cgroups.unavailable():
+        return _in_namespace(container.state.pid)
     return sorted(set(cgroups.open_cgroup(spec.cgroup_of(container.id, tag)).pids()))
+
+
+def _in_namespace(first: int) -> list[int]:
+    """Those in the PID namespace of a container's first process: all of them, unless the namespace is the machine's."""
+    own = os.stat(f"/proc/{first}/ns/pid").st_ino
+    if own == os.stat("/proc/self/ns/pid").st_ino:
+        return [first]
+    found = []
+    for name in os.listdir("/proc"):
+        # A process of another user's, or one that ended meanwhile, is none of ours.
+        with contextlib.suppress(OSError):
+            if name.isdigit() and os.stat(f"/proc/{name}/ns/pid").st_ino == own:
+                found.append(int(name))
+    return sorted(found)
 
 
 def table(pids: list[int], arguments: str) -> tuple[list[str], list[list[str]]]:

@@ -1,6 +1,6 @@
 """The daemon's life: one instance, its socket, its end.
 
-Interface: `serve(socket, root, registry_port)`: blocks until SIGTERM or SIGINT.
+Interface: `serve(socket, root, registry_port, wanted)`: blocks until SIGTERM or SIGINT.
 
 Rules: one daemon a state folder, held by a lock that dies with the process; a socket that nobody answers on is
 stale and replaced. On SIGTERM running containers run on, their shims hold them, and the next daemon finds them.
@@ -19,7 +19,9 @@ from pathlib import Path
 import filelock
 from aiohttp import web
 
+from glassdock.daemon import isolation
 from glassdock.daemon.app import application
+from glassdock.daemon.isolation import Home
 from glassdock.engine import Engine
 from glassdock.errors import Conflict, Forbidden, from_oserror
 from glassdock.paths import Paths
@@ -28,8 +30,11 @@ _PATIENCE = 3.0  # seconds: a daemon that was told to stop may still be at it
 log = logging.getLogger("glassdock.daemon")
 
 
-def serve(socket: Path, root: Path, registry_port: int) -> None:
-    """Run the daemon; raises Conflict where one runs already on this state folder, StorageFull or Forbidden."""
+def serve(socket: Path, root: Path, registry_port: int, wanted: str = "auto") -> None:
+    """Run the daemon; raises Conflict where one runs already on this state folder, StorageFull or Forbidden.
+
+    `wanted` is the isolation of its containers: one of `isolation.CHOICES`.
+    """
     paths = Paths.of(root)
     try:
         paths.make()
@@ -46,10 +51,11 @@ def serve(socket: Path, root: Path, registry_port: int) -> None:
         raise from_oserror(error, f"opening the state folder {root}") from error
     with lock:
         (paths.root / "daemon.json").write_text(str(socket))
-        asyncio.run(_serve(socket, paths, registry_port))
+        home = isolation.enter(paths, wanted)
+        asyncio.run(_serve(socket, paths, registry_port, home))
 
 
-async def _serve(socket: Path, paths: Paths, registry_port: int) -> None:
+async def _serve(socket: Path, paths: Paths, registry_port: int, home: Home) -> None:
     # A container costs the daemon a descriptor (its network namespace), an attached client two more.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -57,12 +63,13 @@ async def _serve(socket: Path, paths: Paths, registry_port: int) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with Engine.open(paths, registry_port) as engine:
+    async with Engine.open(paths, registry_port, home.refusal) as engine:
         runner = web.AppRunner(application(engine), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         try:
             await _listen(runner, socket)
             log.info("listening on %s, state in %s, registry on %s", socket, paths.root, engine.registry_address)
+            log.info("isolation: %s", home.level or home.refusal)
             gc.collect()
             gc.freeze()  # what is loaded by now stays: the collector need not look at it during a start
             await stopping.wait()

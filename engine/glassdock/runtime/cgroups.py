@@ -1,7 +1,7 @@
 """Control groups: how much of the machine a set of processes may use. This file is the same for v1 and v2.
 
 Interface:
-- `layout()`: what is mounted on this machine: v1, v2 or both (hybrid).
+- `layout()`: what is mounted on this machine: v1, v2 or both (hybrid); `unavailable()`: why no group can be made.
 - `open_cgroup(path, layout)` → a `Cgroup`: create, apply limits, join, stats, freeze, kill, remove.
 - `Renamable`: a `Cgroup` that can be given another name, so that it can be made ahead of need: version 1.
 - `check(resources)`: refuses limits that make no sense, before anything starts, in Docker's words.
@@ -91,6 +91,17 @@ def layout() -> Layout:
     """The layout of this machine, read once."""
     with open("/proc/self/mountinfo", encoding="utf-8") as file:
         return parse_mountinfo(file.read())
+
+
+@functools.cache
+def unavailable() -> str:
+    """Why this process can make no group, in one sentence; "" where it can."""
+    tops = _tops()
+    if not tops:
+        return "no cgroup hierarchy is mounted"
+    if not all(os.access(top, os.W_OK) for top in tops):
+        return "no cgroup is delegated to this user"
+    return ""
 
 
 def version() -> str:

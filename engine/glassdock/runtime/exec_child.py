@@ -28,6 +28,7 @@ from glassdock.runtime import capabilities, init, messages, process, userns
 from glassdock.runtime.capabilities import DropBounding, SetCapabilities
 from glassdock.runtime.cgroups import Cgroup
 from glassdock.runtime.messages import ExecTask, Report, Task
+from glassdock.runtime.namespaces import JoinNamespace
 from glassdock.runtime.plan import Plan
 from glassdock.runtime.process import (
     FindProgram,
@@ -43,7 +44,6 @@ from glassdock.runtime.seccomp import InstallSeccomp
 from glassdock.runtime.stage import Stage, Step, attempt, keep_only, reason
 from glassdock.runtime.terminal import ExecTerminal
 
-_ALWAYS = ("mount", "uts", "ipc", "network", "cgroup")
 _KEPT = (Rlimits, DropBounding, InstallSeccomp, SetUser, SetCapabilities, NoNewPrivileges)
 
 
@@ -124,6 +124,12 @@ def steps_of(plan: Plan, task: ExecTask) -> list[Step]:
     return found
 
 
+def separate(plan: Plan) -> set[str]:
+    """The kinds of which the container has a namespace of its own: only root may join the machine's."""
+    joined = {step.kind for step in plan.steps if isinstance(step, JoinNamespace)}
+    return joined | {kind for kind in KINDS if plan.differs(kind)}
+
+
 def _let_go(entry: Entry) -> int:
     """Hold the streams, the channel and the container's pidfd, returned, and nothing else of the shim's."""
     signal.set_wakeup_fd(-1)
@@ -147,7 +153,7 @@ def _join(entry: Entry, stage: Stage, container: int, in_cgroup: bool) -> None:
         for step in (*entry.plan.outside, *entry.plan.steps):
             if isinstance(step, OomScore) or (isinstance(step, Rlimits) and step in entry.plan.outside):
                 init.do(step, stage)
-        kinds = (*_ALWAYS, *(kind for kind in ("user", "time") if entry.plan.differs(kind)))
+        kinds = separate(entry.plan) - {"pid"}
         clone.setns(container, CloneFlag(sum(KINDS[kind] for kind in kinds)))
         os.close(container)
         if entry.plan.differs("user"):

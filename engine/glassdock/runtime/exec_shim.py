@@ -204,21 +204,20 @@ class Execs:
 def _fork(entry: Entry) -> int:
     """A child in the container's PID namespace; not dumpable from its first moment. Raises Conflict, OSError."""
     group = entry.cgroup.descriptor() if entry.cgroup else -1
-    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     prctl.set_dumpable(False)
     try:
-        # For the children to come alone: the shim stays where it is (pid_namespaces(7)).
-        clone.setns(entry.container, CloneFlag.NEWPID)
+        # For the children to come alone, which are execs, all of them: the shim stays where it is (pid_namespaces(7)).
+        if "pid" in exec_child.separate(entry.plan):
+            clone.setns(entry.container, CloneFlag.NEWPID)
         pid, pidfd = clone.clone3(CloneFlag(0), cgroup=group)
         if pid == 0:
             exec_child.run(entry, in_cgroup=group >= 0)
     except ProcessLookupError as error:
         raise Conflict("the container is not running") from error
     finally:
-        clone.setns(own, CloneFlag.NEWPID)
         prctl.set_dumpable(True)
-        for descriptor in (own, *([group] if group >= 0 else [])):
-            os.close(descriptor)
+        if group >= 0:
+            os.close(group)
     os.close(pidfd)
     return pid
 

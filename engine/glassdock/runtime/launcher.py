@@ -166,6 +166,13 @@ def _wait_for_order(orders: socket.socket, cgroup_path: str) -> NoReturn:
         os._exit(0)
 
 
+def _can_make_ready(parent: str) -> bool:
+    """What is made ahead needs a group that can be given its container's name later (see decisions/0120)."""
+    if cgroups.unavailable():
+        return False
+    return isinstance(cgroups.open_cgroup(f"{parent}/{POOL_PREFIX}"), cgroups.Renamable)
+
+
 def main() -> None:
     """The process' whole life; arguments as in the module's docstring."""
     descriptor, parent, pool = sys.argv[1:4]
@@ -176,8 +183,7 @@ def main() -> None:
     for number in (32, 33):
         rt_sigaction(number)
     cgroups.clear(parent, POOL_PREFIX)
-    # What is made ahead needs a group that can be given its container's name later (see decisions/0120).
-    wanted = int(pool) if isinstance(cgroups.open_cgroup(f"{parent}/{POOL_PREFIX}"), cgroups.Renamable) else 0
+    wanted = int(pool) if _can_make_ready(parent) else 0
     # Everything that is looked up once is looked up before the first fork.
     capabilities.available()
     plan.ahead(cgroups.layout())

@@ -26,8 +26,7 @@ from glassdock.linux.clone import KINDS, CloneFlag
 from glassdock.linux.ids import Mapping
 from glassdock.linux.mount import AT_FDCWD, MountAttr, MountFlag, OpenTree
 from glassdock.oci.runtime import IDMapping
-from glassdock.runtime import userns
-from glassdock.runtime.rootfs import new_mount
+from glassdock.runtime import filesystems, userns
 from glassdock.runtime.stage import Stage, Step, attempt, reason
 from glassdock.runtime.userns import Ids
 from glassdock.unionfs.mounts import Mount
@@ -111,7 +110,7 @@ class KernelView(Step, frozen=True, tag="kernel_view"):
 
     def apply(self, stage: Stage) -> None:
         with attempt(f"mounting {self.type}"):
-            stage.trees[f"tree:{self.type}"] = [new_mount(self.type, self.type, (), MountAttr(0))]
+            stage.trees[f"tree:{self.type}"] = [filesystems.new(self.type, self.type, (), MountAttr(0))]
 
 
 class NewTime(Step, frozen=True, tag="time_namespace"):

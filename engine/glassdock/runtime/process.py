@@ -18,7 +18,7 @@ import stat
 from collections.abc import Iterator
 
 from glassdock.errors import CommandNotExecutable, CommandNotFound, InvalidParameter, StartFailed
-from glassdock.linux import prctl
+from glassdock.linux import ids, prctl
 from glassdock.linux.openat2 import make_directories, open_in_root
 from glassdock.oci.runtime import Rlimit
 from glassdock.runtime.stage import Stage, Step, attempt, reason

@@ -25,6 +25,7 @@ from glassdock.errors import StartFailed
 from glassdock.linux import mount as linux
 from glassdock.linux.mount import AT_FDCWD, MountAttr, MountFlag, OpenTree, UmountFlag
 from glassdock.linux.openat2 import Resolve, make_directories, open_in_root, openat2
+from glassdock.runtime import filesystems
 from glassdock.runtime.stage import Stage, Step, attempt
 from glassdock.unionfs.mounts import Mount
 
@@ -102,7 +103,8 @@ class MountFilesystem(Step, frozen=True, tag="mount"):
                 tree = stage.take(f"tree:{self.type}")
                 linux.mount_setattr(tree, add=MountAttr(self.attributes))
             else:
-                tree = new_mount(self.type, self.source or self.type, self.data, MountAttr(self.attributes))
+                source, attributes = self.source or self.type, MountAttr(self.attributes)
+                tree = filesystems.for_container(self.type, source, self.data, attributes, stage)
             try:
                 kernel_view = self.type in ("proc", "sysfs")
                 if kernel_view:
@@ -177,7 +179,7 @@ class MountCgroups(Step, frozen=True, tag="mount_cgroups"):
             if self.hierarchies == ("",):
                 _attach_copy(stage.take("cgroup:"), place_of_all, attributes)
                 return
-            tree = new_mount("tmpfs", "tmpfs", (("mode", "755"),), attributes & ~MountAttr.RDONLY)
+            tree = filesystems.new("tmpfs", "tmpfs", (("mode", "755"),), attributes & ~MountAttr.RDONLY)
             try:
                 attach(tree, place_of_all)
                 for name in self.hierarchies:
@@ -197,7 +199,7 @@ class Scaffold(Step, frozen=True, tag="scaffold"):
 
     def apply(self, stage: Stage) -> None:
         with attempt("putting up the scaffold"):
-            tree = new_mount("tmpfs", "scaffold", (("mode", "755"),), MountAttr.NODEV)
+            tree = filesystems.new("tmpfs", "scaffold", (("mode", "755"),), MountAttr.NODEV)
             target = os.open("/sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             linux.mount_setattr(tree, propagation=MountFlag.PRIVATE)
             attach(tree, target)
@@ -269,7 +271,7 @@ class MaskPaths(Step, frozen=True, tag="mask_paths"):
                 if found is None:
                     continue
                 if stat.S_ISDIR(os.fstat(found).st_mode):
-                    tree = new_mount("tmpfs", "tmpfs", (("size", "0"), ("mode", "755")), MountAttr.RDONLY)
+                    tree = filesystems.new("tmpfs", "tmpfs", (("size", "0"), ("mode", "755")), MountAttr.RDONLY)
                 else:
                     # The machine's own null device, reached before the pivot: never what the image calls /dev/null.
                     tree = linux.open_tree(AT_FDCWD, "/dev/null", OpenTree.CLONE)
@@ -376,22 +378,6 @@ def _existing(stage: Stage, path: str) -> int | None:
         return open_in_root(stage.root, path, os.O_PATH)
     except (FileNotFoundError, NotADirectoryError):
         return None
-
-
-def new_mount(kind: str, source: str, data: tuple[tuple[str, str], ...], attributes: MountAttr) -> int:
-    """A new instance of a file system, attached nowhere yet."""
-    context = linux.fsopen(kind)
-    try:
-        linux.fsconfig_string(context, "source", source)
-        for key, value in data:
-            if value:
-                linux.fsconfig_string(context, key, value)
-            else:
-                linux.fsconfig_flag(context, key)
-        linux.fsconfig_create(context)
-        return linux.fsmount(context, attributes)
-    finally:
-        os.close(context)
 
 
 def attach(tree: int, target: int) -> None:
