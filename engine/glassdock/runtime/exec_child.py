@@ -29,6 +29,7 @@ from glassdock.runtime.capabilities import DropBounding, SetCapabilities
 from glassdock.runtime.cgroups import Cgroup
 from glassdock.runtime.messages import ExecTask, Report, Task
 from glassdock.runtime.namespaces import JoinNamespace
+from glassdock.runtime.only_id import OnlyId
 from glassdock.runtime.plan import Plan
 from glassdock.runtime.process import (
     FindProgram,
@@ -44,7 +45,7 @@ from glassdock.runtime.seccomp import InstallSeccomp
 from glassdock.runtime.stage import Stage, Step, attempt, keep_only, reason
 from glassdock.runtime.terminal import ExecTerminal
 
-_KEPT = (Rlimits, DropBounding, InstallSeccomp, SetUser, SetCapabilities, NoNewPrivileges)
+_KEPT = (Rlimits, OnlyId, DropBounding, InstallSeccomp, SetUser, SetCapabilities, NoNewPrivileges)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,11 @@ import posixpath
 from typing import TypeAlias
 
 from glassdock.errors import InvalidParameter
+from glassdock.linux import ids
 from glassdock.oci.runtime import Capabilities, Linux, Process, Spec
 from glassdock.runtime import capabilities, process, seccomp
 from glassdock.runtime.capabilities import DropBounding, SetCapabilities
+from glassdock.runtime.only_id import OnlyId
 from glassdock.runtime.process import (
     FindProgram,
     NoNewPrivileges,
@@ -35,6 +37,7 @@ ProcessStep: TypeAlias = (
     | ResolveUser
     | UseIds
     | WorkingDirectory
+    | OnlyId
     | DropBounding
     | InstallSeccomp
     | SetUser
@@ -54,6 +57,8 @@ def identity(linux: Linux, body: Process, user: str, groups: tuple[str, ...], *,
     else:
         steps.append(UseIds(body.user.uid, body.user.gid, body.user.additional_gids))
     steps.append(WorkingDirectory(posixpath.normpath(body.cwd)))
+    if ids.mapping().kind == "single" and not own_user:
+        steps.append(OnlyId())
     kept = body.capabilities or Capabilities()
     for name in (*kept.bounding, *kept.effective, *kept.permitted, *kept.inheritable, *kept.ambient):
         if name not in capabilities.ALL:

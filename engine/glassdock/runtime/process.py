@@ -199,6 +199,9 @@ class SetUser(Step, frozen=True, tag="set_user"):
         return f"become the user, umask {self.umask:03o}"
 
     def apply(self, stage: Stage) -> None:
+        if not ids.has_uid(stage.uid) and os.getuid() != stage.uid:
+            most = max(extent.inside + extent.count - 1 for extent in ids.mapping().uids)
+            raise StartFailed(f"user {stage.uid} is not among the ids of this engine, which end at {most}")
         with attempt(f"setting the user to {stage.uid}:{stage.gid}"):
             os.umask(self.umask)
             self._give_streams(stage)
