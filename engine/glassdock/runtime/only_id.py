@@ -37,6 +37,4 @@ class OnlyId(Step, frozen=True, tag="only_id"):
                 finally:
                     os.close(file)
             if (os.getuid(), os.getgid()) != (stage.uid, stage.gid):
-                raise StartFailed(
-                    f"user {stage.uid} needs a /proc in the container, and what is there is something else"
-                )
+                raise StartFailed(f"user {stage.uid} needs the kernel's own /proc in the container")
