@@ -96,6 +96,8 @@ class ResolveUser(Step, frozen=True, tag="user"):
             stage.gid = self._group(stage, group)
         elif named:
             extra = {_number(row[2]) for row in _rows(stage, "/etc/group", 4) if named in row[3].split(",")}
+            # What an image's file lists is taken as far as ids go; what is asked for is never left out.
+            extra = {number for number in extra if ids.has_gid(number)}
         extra |= {self._group(stage, word) for word in self.groups}
         stage.groups = (*sorted(extra - {stage.gid}), stage.gid)
 
