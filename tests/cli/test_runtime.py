@@ -5,64 +5,14 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.runtime.lab import alive, eventually, make_root
+from tests.cli.bundles import Runtime
+from tests.runtime.lab import alive, eventually
 
 pytestmark = pytest.mark.needs_root
-
-
-class Runtime:
-    """A bundle, and the command line with a root of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.root, self.log = folder, folder / "state", folder / "log.json"
-        make_root(folder / "rootfs")
-        self("spec", "-b", str(folder))
-        self.change(lambda spec: spec["process"].update(terminal=False, env=["PATH=/bin"]))
-
-    def __call__(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "glassdock.cli.runtime", "--root", str(self.root)]
-        command += ["--log", str(self.log), "--log-format", "json", *arguments]
-        # Files, not pipes: a created container keeps the streams of its maker.
-        with open(self.folder / "out", "w+") as out, open(self.folder / "err", "w+") as err:
-            code = subprocess.run(
-                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err, timeout=30, check=False
-            ).returncode
-            told = [Path(file.name).read_text() for file in (out, err)]
-        done = subprocess.CompletedProcess(command, code, *told)
-        assert code == 0 or not check, done
-        return done
-
-    def change(self, how: Callable[[dict[str, Any]], object]) -> None:
-        path = self.folder / "config.json"
-        spec = json.loads(path.read_text())
-        how(spec)
-        path.write_text(json.dumps(spec))
-
-    def program(self, script: str) -> None:
-        self.change(lambda spec: spec["process"].update(args=["sh", "-c", script]))
-
-    def hooks(self, **lines: str) -> None:
-        """One hook a kind: a shell line that has the state in $state."""
-        self.change(
-            lambda spec: spec.update(
-                hooks={
-                    kind: [{"path": "/bin/sh", "args": ["sh", "-c", f"read -r state; {line}"], "timeout": 5}]
-                    for kind, line in lines.items()
-                }
-            )
-        )
-
-    def state(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self("state", name).stdout)
-        return found
 
 
 @pytest.fixture
@@ -117,10 +67,9 @@ def test_what_waits_at_the_gate_can_be_deleted(runtime: Runtime) -> None:
 def test_a_missing_program_is_an_error_of_create_and_leaves_nothing(runtime: Runtime) -> None:
     runtime.change(lambda spec: spec["process"].update(args=["nosuch"]))
     done = runtime("create", "one", check=False)
-    message = 'exec: "nosuch": executable file not found in $PATH'
-    assert (done.returncode, done.stderr) == (1, f"glassdock-runtime: {message}\n")
-    last = json.loads(runtime.log.read_text().splitlines()[-1])
-    assert (last["level"], last["msg"]) == ("error", message)
+    message = 'unable to start container process: exec: "nosuch": executable file not found in $PATH'
+    assert (done.returncode, done.stderr) == (1, f"glassdock-runtime create failed: {message}\n")
+    assert runtime.last_error() == done.stderr.strip()
     assert os.listdir(runtime.root) == []
 
 
@@ -197,7 +146,12 @@ def test_the_terminal_goes_to_the_console_socket(runtime: Runtime) -> None:
 def test_what_it_does_not_do_is_refused_with_a_sentence(runtime: Runtime) -> None:
     assert "without systemd" in runtime("--systemd-cgroup", "list", check=False).stderr
     runtime.change(lambda spec: spec["process"].update(terminal=True))
-    assert "--console-socket" in runtime("create", "one", check=False).stderr
+    told = runtime("create", "one", check=False).stderr
+    assert "cannot allocate tty if glassdock-runtime will detach without setting console socket" in told
+    runtime.change(lambda spec: spec["process"].update(terminal=False))
+    told = runtime("create", "--console-socket", "/nowhere", "one", check=False).stderr
+    assert "cannot use console socket if glassdock-runtime will not detach or allocate tty" in told
+    assert "criu" in runtime("checkpoint", "one", check=False).stderr
 
 
 def test_features_names_the_hooks_and_namespaces(runtime: Runtime) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.test_runtime import Runtime
+from tests.cli.bundles import Runtime
 from tests.runtime.lab import eventually
 
 pytestmark = pytest.mark.needs_root

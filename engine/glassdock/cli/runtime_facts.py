@@ -6,6 +6,7 @@ Source: https://github.com/opencontainers/runtime-spec/blob/main/features.md
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from glassdock.oci import runtime as oci
 from glassdock.runtime import capabilities, cgroups, defaults, options
 
 
-def example() -> dict[str, Any]:
+def example(*, rootless: bool = False) -> dict[str, Any]:
     """A shell in `rootfs`, with what Docker gives a container that says nothing."""
     caps = capabilities.sets(capabilities.DEFAULT)
     body = oci.Process(
@@ -45,6 +46,26 @@ def example() -> dict[str, Any]:
             mount["options"] = [word for word in mount["options"] if word != "nodev"]
     # The devices that every container has are opened by the runtime; a default is written out where runc asks for it.
     found["linux"]["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
+    return _without_root(found) if rootless else found
+
+
+def _without_root(found: dict[str, Any]) -> dict[str, Any]:
+    """A user namespace in which the caller alone is root, no network of its own, and no cgroup limits."""
+    linux = found["linux"]
+    kept = [entry for entry in linux["namespaces"] if entry["type"] != "network"]
+    linux["namespaces"] = [*kept, {"type": "user"}]
+    linux["uidMappings"] = [{"containerID": 0, "hostID": os.geteuid(), "size": 1}]
+    linux["gidMappings"] = [{"containerID": 0, "hostID": os.getegid(), "size": 1}]
+    del linux["resources"]
+    mounts = []
+    for entry in found["mounts"]:
+        if entry["destination"] == "/sys":  # sysfs belongs to the network namespace's owner: the machine's is shown
+            entry = {"destination": "/sys", "type": "none", "source": "/sys"} | {
+                "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]
+            }
+        entry["options"] = [word for word in entry["options"] if not word.startswith(("gid=", "uid="))]
+        mounts.append(entry)
+    found["mounts"] = mounts
     return found
 
 

@@ -2,7 +2,7 @@
 
 Interface:
 - `load(bundle)` → `Bundle`: its config.json and its root, checked.
-- `create(place, bundle, ...)` → `Record`: the first process has done the plan's steps and waits for `start`.
+- `create(place, bundle, wishes)` → `Record`: the first process has done the plan's steps and waits for `start`.
 - `start(place)`, `kill(place, number, everything)`, `delete(place, force)`, `freeze(place, frozen)`; warnings returned.
 
 Rules: the plan, its steps and the exec are the daemon's own; what differs is that nobody stays: no shim, no log, and
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import array
 import contextlib
-import datetime as dt
 import functools
 import os
 import signal
@@ -23,24 +22,22 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 
 from glassdock.errors import Conflict, InvalidParameter, NotFound, StartFailed
 from glassdock.linux import clone
-from glassdock.linux import mount as linux
-from glassdock.linux.mount import MountAttr, MountFlag
 from glassdock.oci import runtime as oci
 from glassdock.runtime import birth, bundle_init, bundle_state, cgroups, defaults, init, messages, namespaces, plan
+from glassdock.runtime.bundle_root import BindRoot, MoveRoot
 from glassdock.runtime.bundle_state import Place, Record
 from glassdock.runtime.cgroups import Cgroup
 from glassdock.runtime.child import open_sources
 from glassdock.runtime.messages import Report
 from glassdock.runtime.plan import AnyStep, Plan
-from glassdock.runtime.rootfs import MountRoot
-from glassdock.runtime.stage import Stage, Step, attempt, reason
+from glassdock.runtime.rootfs import MountRoot, Pivot
+from glassdock.runtime.stage import Step, attempt, reason
 from glassdock.runtime.terminal import TERMINAL_MESSAGE
 from glassdock.unionfs.mounts import Mount
 
@@ -56,29 +53,13 @@ class Bundle:
     rootfs: str
 
 
-class BindRoot(Step, frozen=True, tag="bind_root"):
-    """The bundle's root is mounted on itself: what becomes `/` has to be a mount of its own."""
+class Wishes(msgspec.Struct, frozen=True):
+    """What a line says beside the bundle. `console` gets the terminal's outer end; `preserved` descriptors go along."""
 
-    path: str
-    propagation: int = int(MountFlag.PRIVATE)
-
-    def describe(self) -> str:
-        return f"bind {self.path} as the root"
-
-    def sources(self) -> tuple[str, ...]:
-        return (f"rbind:{self.path}",)
-
-    def apply(self, stage: Stage) -> None:
-        with attempt(f"mounting the root filesystem {self.path}"):
-            stage.root = stage.take(self.sources()[0])
-            try:
-                target = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            except PermissionError:
-                # The root of a user namespace may not walk there; `/` is as good a place, the machine's files go next.
-                target = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            linux.mount_setattr(stage.root, add=MountAttr.NODEV, propagation=MountFlag(self.propagation))
-            linux.move_mount(stage.root, target)
-            os.close(target)
+    console: Callable[[int], None] | None = None
+    preserved: int = 0
+    pivot: bool = True
+    keyring: bool = True
 
 
 def load(path: str) -> Bundle:
@@ -86,12 +67,17 @@ def load(path: str) -> Bundle:
     from glassdock.runtime import hooks
 
     folder = os.path.realpath(path)
+    if not os.path.isdir(folder):
+        raise NotFound(f"chdir {path}: no such file or directory")
     try:
-        spec = oci.decode(Path(folder, "config.json").read_bytes())
+        with open(f"{folder}/config.json", "rb") as file:
+            spec = oci.decode(file.read())
     except FileNotFoundError:
         raise NotFound(f"JSON specification file config.json not found in {folder}") from None
+    if spec.oci_version.split(".")[0] != "1" or len(spec.oci_version.split(".")) < 3:
+        raise InvalidParameter(f"ociVersion {spec.oci_version!r} is not supported: versions 1.0.0 to 1.2.0 are")
     if spec.root is None:
-        raise InvalidParameter("the specification has no root")
+        raise InvalidParameter("Root must be specified")
     rootfs = os.path.realpath(os.path.join(folder, spec.root.path))
     if not os.path.isdir(rootfs):
         raise InvalidParameter(f"invalid rootfs: {rootfs} is not a directory")
@@ -101,7 +87,7 @@ def load(path: str) -> Bundle:
     return Bundle(folder, spec, rootfs)
 
 
-def steps_of(bundle: Bundle) -> tuple[Plan, tuple[Step, ...]]:
+def steps_of(bundle: Bundle, *, pivot: bool = True) -> tuple[Plan, tuple[Step, ...]]:
     """The plan, and its steps with the bundle's own root in the place of layers."""
     # Hooks are run by this file and bundle_init.py, which stand on both sides of the clone.
     spec = msgspec.structs.replace(bundle.spec, hooks=None)
@@ -110,27 +96,25 @@ def steps_of(bundle: Bundle) -> tuple[Plan, tuple[Step, ...]]:
     for step in made.steps:
         if isinstance(step, MountRoot):
             steps.append(BindRoot(bundle.rootfs, step.propagation))
+        elif isinstance(step, Pivot) and not pivot:
+            steps.append(MoveRoot(bundle.rootfs))
         else:
             steps.append(step)
     return made, tuple(steps)
 
 
-def create(
-    place: Place, bundle: Bundle, *, console: Callable[[int], None] | None = None, preserved: int = 0
-) -> tuple[Record, list[str]]:
-    """Make the container up to its gate: (record, warnings). `console` gets the terminal's outer end.
+def create(place: Place, bundle: Bundle, wishes: Wishes) -> tuple[Record, list[str]]:
+    """Make the container up to its gate: (record, warnings).
 
     Raises InvalidParameter, Conflict, NotSupported, StartFailed; nothing is left then.
     """
     spec, linux_part = bundle.spec, bundle.spec.linux or oci.Linux()
-    if spec.process and spec.process.terminal and console is None:
-        raise InvalidParameter("a terminal needs --console-socket")
     cgroup_path = "/" + (linux_part.cgroups_path.strip("/") or place.id)
     linux_part = msgspec.structs.replace(linux_part, cgroups_path=cgroup_path)
     bundle = Bundle(bundle.path, msgspec.structs.replace(spec, linux=linux_part), bundle.rootfs)
     resources = _with_usual_devices(linux_part.resources or oci.Resources())
     cgroups.check(resources)
-    made, steps = steps_of(bundle)
+    made, steps = steps_of(bundle, pivot=wishes.pivot)
     place.claim()
     with contextlib.ExitStack() as undo:
         undo.callback(place.remove)
@@ -148,16 +132,21 @@ def create(
             bundle=bundle.path,
             annotations=spec.annotations,
             rootfs=bundle.rootfs,
-            created=dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z"),
+            created=_now(),
             cgroup=cgroup_path,
             hooks=spec.hooks,
         )
-        birth = _Birth(place, bundle, made, steps, group, record, preserved)
+        birth = _Birth(place, bundle, made, steps, group, record, wishes)
         pid = birth.clone()
         undo.callback(_end, pid)
-        record, told = birth.accompany(console)
+        record, told = birth.accompany()
         undo.pop_all()
     return record, warnings + told
+
+
+def _now() -> str:
+    seconds, rest = divmod(time.time_ns(), 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09d}Z"
 
 
 def _with_usual_devices(resources: oci.Resources) -> oci.Resources:
@@ -178,7 +167,7 @@ class _Birth:
     steps: tuple[Step, ...]
     group: Cgroup
     record: Record
-    preserved: int
+    wishes: Wishes
     channel: socket.socket | None = None
 
     def clone(self) -> int:
@@ -191,6 +180,9 @@ class _Birth:
         for name, descriptor in zip(names, sources, strict=True):
             trees.setdefault(name, []).append(descriptor)
         hooks = self.bundle.spec.hooks or oci.Hooks()
+        inside = self.group.descriptor() if not self.plan.outside else -1
+        # A process that moves itself costs 1 ms for all hierarchies, being moved 8 (decision 0080).
+        joins = inside < 0 and not self.plan.outside
         entry = bundle_init.Entry(
             self.place.id,
             self.plan,
@@ -199,11 +191,12 @@ class _Birth:
             channel=theirs,
             gate=gate,
             trees=trees,
-            preserved=self.preserved,
+            preserved=self.wishes.preserved,
+            keyring=self.wishes.keyring,
+            group=self.group if joins else None,
             create_hooks=self._inside("createContainer", "creating", hooks.create_container),
             start_hooks=self._inside("startContainer", "created", hooks.start_container),
         )
-        inside = self.group.descriptor() if not self.plan.outside else -1
         with attempt("clone"):
             if self.plan.outside:
                 born = birth.bear(self.plan, -1, functools.partial(bundle_init.run, entry))
@@ -217,7 +210,7 @@ class _Birth:
             os.close(descriptor)
         theirs.close()
         gate.close()
-        if inside < 0:
+        if inside < 0 and not joins:
             try:
                 with attempt("joining the cgroup"):
                     self.group.join(pid)
@@ -227,7 +220,7 @@ class _Birth:
         self.record = msgspec.structs.replace(self.record, pid=pid, began=bundle_state.began(pid))
         return pid
 
-    def accompany(self, console: Callable[[int], None] | None) -> tuple[Record, list[str]]:
+    def accompany(self) -> tuple[Record, list[str]]:
         """Hand the terminal on, run the hooks outside, until the gate is reached: (record, warnings)."""
         assert self.channel is not None
         self.place.save(self.record)
@@ -235,8 +228,8 @@ class _Birth:
         while True:
             data, received, _, _ = socket.recv_fds(self.channel, messages.LARGEST, 4, socket.MSG_CMSG_CLOEXEC)
             if data == TERMINAL_MESSAGE:
-                assert console is not None
-                console(received[0])
+                assert self.wishes.console is not None
+                self.wishes.console(received[0])
             elif data == bundle_init.HOOKS:
                 self._run_hooks()
                 self.channel.send(bundle_init.GO + str(self.record.pid).encode())

@@ -11,6 +11,7 @@ Sources: runtime.md#lifecycle of the specification, prctl(2).
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -19,19 +20,25 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from glassdock import trace
-from glassdock.linux import prctl
+from glassdock.errors import StartFailed
+from glassdock.linux import keyctl, prctl
 from glassdock.runtime import init, messages, plan
+from glassdock.runtime.bundle_root import MoveRoot
+from glassdock.runtime.cgroups import Cgroup
 from glassdock.runtime.messages import Report, Task
 from glassdock.runtime.plan import Plan
 from glassdock.runtime.rootfs import Pivot
-from glassdock.runtime.stage import Stage, Step, keep_only
+from glassdock.runtime.stage import Stage, Step, attempt, keep_only, reason
 
 HOOKS, GO = b"hooks", b"go"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the process is to do. `trees` as `Stage.trees`; hooks are called with its number and raise StartFailed."""
+    """What the process is to do. `trees` as `Stage.trees`; hooks are called with its number and raise StartFailed.
+
+    `group` is what it has to join itself; with `keyring` it gets a session keyring of its own.
+    """
 
     id: str
     plan: Plan
@@ -41,6 +48,8 @@ class Entry:
     gate: socket.socket
     trees: dict[str, list[int]]
     preserved: int = 0
+    group: Cgroup | None = None
+    keyring: bool = True
     create_hooks: Callable[[int], None] | None = None
     start_hooks: Callable[[int], None] | None = None
 
@@ -58,9 +67,11 @@ def run(entry: Entry, stage: Stage | None = None) -> NoReturn:
         with trace.recording("init") as recording:
             spans = recording.spans
             _let_go(entry, stage)
+            if entry.keyring:
+                _own_keyring(entry.id, stage)
             number = 0
             for step in (*plan.early(entry.plan.namespaces), *entry.steps):
-                if isinstance(step, Pivot):
+                if isinstance(step, Pivot | MoveRoot):
                     number = _before_pivot(entry)
                 init.do(step, stage)
             task = Task(entry.id, "", entry.plan, stdin=True, terminal=entry.terminal)
@@ -88,6 +99,19 @@ def _let_go(entry: Entry, stage: Stage) -> None:
     if entry.channel.recv(16) != init.JOINED:
         os._exit(1)
     init.arrive(entry.plan.namespaces)
+    if entry.group:
+        with attempt("joining the cgroup"):
+            entry.group.enter()
+
+
+def _own_keyring(identity: str, stage: Stage) -> None:
+    """Keys of the caller's session are not the container's."""
+    try:
+        keyctl.join_session_keyring(f"_ses.{identity}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
+            raise StartFailed(f"unable to join session keyring: {reason(error)}", errno=error.errno or 0) from error
+        stage.warnings.append("this machine does not let it have a session keyring; it keeps the caller's")
 
 
 def _before_pivot(entry: Entry) -> int:

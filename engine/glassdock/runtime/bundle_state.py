@@ -16,22 +16,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import signal
 import socket
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from glassdock.errors import Conflict, InvalidParameter, NotFound, StartFailed
 from glassdock.oci.runtime import Hooks
-from glassdock.paths import atomic_write
 from glassdock.runtime import cgroups
 
-_NAME = re.compile(r"[\w+.-]{1,1024}")
+_LONGEST_NAME = 1024
 _GATE = "start.sock"
 
 
@@ -56,40 +53,52 @@ class Record(msgspec.Struct, frozen=True, rename="camel"):
 class Place:
     """The folder of one container below the runtime's root."""
 
-    root: Path
+    root: str
     id: str
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.id) or self.id in (".", ".."):
+        if not self.id:
+            raise InvalidParameter("container id cannot be empty")
+        plain = all(letter.isalnum() or letter in "_+.-" for letter in self.id)
+        if not plain or len(self.id) > _LONGEST_NAME or self.id in (".", ".."):
             raise InvalidParameter(f"invalid container ID format: {self.id!r}")
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> str:
         """Where it is."""
-        return self.root / self.id
+        return f"{self.root}/{self.id}"
 
     def claim(self) -> None:
         """Make the folder; raises Conflict where the name is taken."""
-        self.root.mkdir(0o700, parents=True, exist_ok=True)
+        os.makedirs(self.root, 0o700, exist_ok=True)
         try:
-            self.folder.mkdir(0o700)
+            os.mkdir(self.folder, 0o700)
         except FileExistsError:
             raise Conflict("container with given ID already exists") from None
 
     def save(self, record: Record) -> None:
         """Write state.json."""
-        atomic_write(self.folder / "state.json", msgspec.json.encode(record), sync=False)
+        write_at_once(f"{self.folder}/state.json", msgspec.json.encode(record))
 
     def read(self) -> Record:
         """The record; raises NotFound in runc's words, which those who drive a runtime look for."""
         try:
-            return msgspec.json.decode((self.folder / "state.json").read_bytes(), type=Record)
+            with open(f"{self.folder}/state.json", "rb") as file:
+                return msgspec.json.decode(file.read(), type=Record)
         except FileNotFoundError:
             raise NotFound("container does not exist") from None
 
     def remove(self) -> None:
         """Remove the folder with all that is in it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for name in ("state.json", _GATE):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{self.folder}/{name}")
+        try:
+            os.rmdir(self.folder)
+        except FileNotFoundError:
+            return
+        except OSError:  # something else was left in it
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def listen(self) -> socket.socket:
         """The gate at which the first process waits for `start`."""
@@ -112,11 +121,12 @@ class Place:
 
     def waits(self) -> bool:
         """True while nobody has opened the gate."""
-        return (self.folder / _GATE).exists()
+        return os.path.exists(f"{self.folder}/{_GATE}")
 
     def open_gate(self) -> None:
         """The container has been started."""
-        (self.folder / _GATE).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{self.folder}/{_GATE}")
 
     @contextlib.contextmanager
     def _short(self) -> Any:
@@ -128,13 +138,24 @@ class Place:
             os.close(folder)
 
 
-def places(root: Path) -> list[Place]:
+def write_at_once(path: str, data: bytes) -> None:
+    """Write a file through a neighbour that takes its place, so that nobody reads half of it."""
+    neighbour = f"{path}.{os.getpid()}"
+    file = os.open(neighbour, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(file, data)
+    finally:
+        os.close(file)
+    os.rename(neighbour, path)
+
+
+def places(root: str) -> list[Place]:
     """Those of all containers, by name."""
     try:
         names = sorted(os.listdir(root))
     except FileNotFoundError:
         return []
-    return [Place(root, name) for name in names if (root / name / "state.json").exists()]
+    return [Place(root, name) for name in names if os.path.exists(f"{root}/{name}/state.json")]
 
 
 def began(pid: int) -> int:
@@ -194,6 +215,6 @@ def _frozen(path: str) -> bool:
     layout = cgroups.layout()
     tops = [f"{folder}{path}/freezer.state" for _, folder, controllers in layout.v1 if "freezer" in controllers]
     for file in tops or [f"{layout.unified}{path}/cgroup.freeze"]:
-        with contextlib.suppress(FileNotFoundError):
-            return Path(file).read_text(encoding="utf-8").strip() in ("FROZEN", "FREEZING", "1")
+        with contextlib.suppress(FileNotFoundError), open(file, encoding="utf-8") as opened:
+            return opened.read().strip() in ("FROZEN", "FREEZING", "1")
     return False

@@ -31,8 +31,8 @@ from glassdock.runtime.cgroups_v2 import CgroupV2
 __all__ = ["Cgroup", "Layout", "Renamable", "Stats", "check", "check_path", "clear", "layout", "open_cgroup"]
 __all__ += ["parse_mountinfo", "remove_empty", "version"]
 
-_PAGE_SIZE = re.compile(r"[0-9]+[KMG]B")
-_LIST = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
+_PAGE_SIZE = r"[0-9]+[KMG]B"
+_LIST = r"\d+(-\d+)?(,\d+(-\d+)?)*"
 
 
 class Cgroup(Protocol):
@@ -168,7 +168,7 @@ def check(resources: Resources) -> None:
         if any(weight and not 10 <= weight <= 1000 for weight in weights):
             raise InvalidParameter("Range of blkio weight is from 10 to 1000")
     for page in resources.hugepage_limits:
-        if not _PAGE_SIZE.fullmatch(page.page_size):
+        if not re.fullmatch(_PAGE_SIZE, page.page_size):
             raise InvalidParameter(f"invalid huge page size {page.page_size!r}", "Write it as the kernel: 2MB, 1GB.")
     for name in resources.unified:
         if "/" in name or name.startswith(".") or "." not in name:
@@ -190,7 +190,7 @@ def _check_cpu(resources: Resources) -> None:
     if cpu.idle not in (None, 0, 1):
         raise InvalidParameter(f"invalid CPU idle {cpu.idle}: must be 0 or 1")
     for name, value in (("cpus", cpu.cpus), ("mems", cpu.mems)):
-        if value and not _LIST.fullmatch(value):
+        if value and not re.fullmatch(_LIST, value):
             raise InvalidParameter(f"Invalid value {value} for cpuset {name}")
 
 

@@ -8,8 +8,12 @@ Source: https://github.com/moby/moby/tree/master/oci describes the same defaults
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from glassdock.oci.runtime import DeviceRule, Mount, Namespace, Resources
-from glassdock.paths import Paths
+
+if TYPE_CHECKING:  # it brings pathlib, which costs glassdock-runtime more than a clone
+    from glassdock.paths import Paths
 
 SHM_SIZE = 64 << 20
 DEVICES = (

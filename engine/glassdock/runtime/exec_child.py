@@ -5,7 +5,7 @@ like the container's own.
 
 Rules: it was cloned into the container's PID namespace, so it can be seen there: it is not dumpable from its first
 moment until exec (2016-9962), and holds no descriptor of the shim's but the channel when it enters. Nothing is imported
-and nothing is executed from the container's root before exec (2019-14271). It dies with its shim.
+and nothing is executed from the container's root before exec (2019-14271). It dies with its shim, but for an orphan's.
 
 Sources: setns(2), pidfd_open(2), cgroups(7).
 """
@@ -50,7 +50,10 @@ _KEPT = (Rlimits, OnlyId, DropBounding, InstallSeccomp, SetUser, SetCapabilities
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is joined, and what then runs. `streams`: [stdin], stdout, stderr, none with a terminal."""
+    """What is joined, and what then runs. `streams`: [stdin], stdout, stderr, none with a terminal.
+
+    An `orphan` lives on when its maker ends; its program inherits `preserved` descriptors from 3 on.
+    """
 
     task: ExecTask
     plan: Plan
@@ -58,6 +61,8 @@ class Entry:
     container: int
     channel: socket.socket
     streams: tuple[int, ...]
+    orphan: bool = False
+    preserved: int = 0
 
 
 class ChangeDirectory(Step, frozen=True, tag="exec_cwd"):
@@ -95,7 +100,7 @@ def run(entry: Entry, *, in_cgroup: bool) -> NoReturn:
             task = entry.task
             plan = Plan((), (), task.args, task.env)
             as_task = Task(task.id, "", plan, stdin=task.stdin, terminal=task.terminal)
-            init.execute(as_task, stage, recording)
+            init.execute(as_task, stage, recording, orphan=entry.orphan, kept=entry.preserved)
     except BaseException as error:  # noqa: BLE001 - told to the shim, which tells the daemon
         with contextlib.suppress(OSError):
             messages.send(channel, Report(spans, failure=init.failure_of(error, spans)))
@@ -142,7 +147,7 @@ def _let_go(entry: Entry) -> int:
     first = 3 - len(entry.streams)
     for number, descriptor in enumerate(entry.streams, first if entry.streams else 3):
         os.dup2(descriptor, number)
-    keep_only([entry.channel.fileno(), entry.container])
+    keep_only([*range(3, 3 + entry.preserved), entry.channel.fileno(), entry.container])
     return entry.container
 
 

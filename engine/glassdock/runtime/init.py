@@ -170,8 +170,7 @@ def execute(task: Task, stage: Stage, recording: Recording, *, orphan: bool = Fa
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     close_range(3 + kept, flags=CloseRange.CLOEXEC)
     # Changing the user took this back; if the shim died meanwhile, its end of the channel is closed: EPIPE below.
-    if not orphan:
-        prctl.set_parent_death_signal(signal.SIGKILL)
+    prctl.set_parent_death_signal(0 if orphan else signal.SIGKILL)
     assert stage.channel is not None
     with trace.span("runtime.exec", what=f"execve {stage.program}") as span:
         if span is not None:

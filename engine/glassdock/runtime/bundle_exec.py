@@ -1,0 +1,152 @@
+"""One more program in the container of a bundle: joined by a fork of the command itself, which need not stay.
+
+Interface:
+- `find(place)` → `Running`: the container as it runs. Raises NotFound, Conflict in runc's words.
+- `begin(running, process, ...)` → (pid, warnings): the program runs, a child of the caller. Raises StartFailed.
+
+Rules: the child is exec_child.py's, as that of the daemon's exec; here it outlives its maker. What the process may do
+is planned like the container's own, from the specification with this process in it.
+
+Sources: setns(2), pidfd_open(2), pid_namespaces(7)
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from glassdock.errors import Conflict, InvalidParameter, StartFailed
+from glassdock.linux import clone, prctl
+from glassdock.linux.clone import CloneFlag
+from glassdock.oci import runtime as oci
+from glassdock.runtime import bundle, bundle_state, cgroups, exec_child, messages
+from glassdock.runtime.bundle_state import Place, Record
+from glassdock.runtime.cgroups import Cgroup
+from glassdock.runtime.exec_child import Entry
+from glassdock.runtime.messages import ExecTask, Report
+from glassdock.runtime.stage import attempt
+from glassdock.runtime.terminal import TERMINAL_MESSAGE
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A container that runs, and the specification that it was made from."""
+
+    record: Record
+    spec: oci.Spec
+    rootfs: str
+
+
+def find(place: Place, *, ignore_paused: bool = False) -> Running:
+    """The container at this place; raises NotFound, and Conflict where no program can join it."""
+    record = place.read()
+    now = bundle_state.status(place, record)
+    if now == "stopped":
+        raise Conflict("cannot exec in a stopped container")
+    if now == "paused" and not ignore_paused:
+        raise Conflict("cannot exec in a paused container (use --ignore-paused to override)")
+    found = bundle.load(record.bundle)
+    return Running(record, found.spec, found.rootfs)
+
+
+def begin(
+    running: Running,
+    process: oci.Process,
+    *,
+    console: Callable[[int], None] | None = None,
+    preserved: int = 0,
+    inner: Sequence[str] = (),
+) -> tuple[int, list[str]]:
+    """Fork the child that joins; returns when its program runs. `inner` are cgroups below the container's."""
+    own = running.spec.process or oci.Process()
+    process = msgspec.structs.replace(process, capabilities=process.capabilities or own.capabilities)
+    size = process.console_size
+    task = ExecTask(
+        id=running.record.id,
+        args=process.args,
+        env=process.env,
+        cwd=process.cwd,
+        stdin=True,
+        terminal=process.terminal,
+        height=size.height if size and process.terminal else 0,
+        width=size.width if size and process.terminal else 0,
+    )
+    spec = msgspec.structs.replace(running.spec, process=msgspec.structs.replace(process, console_size=None))
+    plan, _ = bundle.steps_of(bundle.Bundle(running.record.bundle, spec, running.rootfs))
+    group = _group(running.record, inner)
+    try:
+        container = os.pidfd_open(running.record.pid)
+    except ProcessLookupError as error:
+        raise Conflict("cannot exec in a stopped container") from error
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        if not bundle_state.alive(running.record):  # its number may be another's by now
+            raise Conflict("cannot exec in a stopped container")
+        entry = Entry(task, plan, group, container, theirs, (), orphan=True, preserved=preserved)
+        pid = _fork(entry)
+        theirs.close()
+        os.close(container)
+        try:
+            return pid, _hear(ours, console)
+        except BaseException:
+            os.waitpid(pid, 0)
+            raise
+
+
+def _group(record: Record, inner: Sequence[str]) -> Cgroup:
+    """The cgroup that the program begins in: the container's, or one that somebody made below it."""
+    path = record.cgroup
+    for word in inner:
+        controllers, colon, below = word.rpartition(":")
+        parts = [part for part in below.split("/") if part]
+        if ".." in parts:
+            raise InvalidParameter(f"bad sub cgroup path: {below}")
+        if colon and controllers:
+            raise InvalidParameter(
+                "--cgroup with controllers is not supported: a program joins one path in all of them"
+            )
+        path = "/".join([record.cgroup, *parts])
+    group = cgroups.open_cgroup(path)
+    if not group.exists():
+        raise InvalidParameter(f"adding pid to cgroups: the cgroup {path} does not exist")
+    return group
+
+
+def _fork(entry: Entry) -> int:
+    inside = entry.cgroup.descriptor() if entry.cgroup else -1
+    # From its first moment in the container nobody there may look into it (2016-9962).
+    prctl.set_dumpable(False)
+    with attempt("joining the pid namespace"):
+        clone.setns(entry.container, CloneFlag.NEWPID)
+    with attempt("clone"):
+        pid, pidfd = clone.clone3(CloneFlag(0), cgroup=inside)
+    if pid == 0:
+        exec_child.run(entry, in_cgroup=inside >= 0)
+    for descriptor in (pidfd, *([inside] if inside >= 0 else [])):
+        os.close(descriptor)
+    return pid
+
+
+def _hear(channel: socket.socket, console: Callable[[int], None] | None) -> list[str]:
+    """The terminal, the report, and the end of the channel: the program runs, or never will."""
+    report: Report | None = None
+    while True:
+        data, received, _, _ = socket.recv_fds(channel, messages.LARGEST, 4, socket.MSG_CMSG_CLOEXEC)
+        if data == TERMINAL_MESSAGE:
+            assert console is not None
+            console(received[0])
+        elif data:
+            message = messages.decode(data)
+            assert isinstance(message, Report)
+            report = message
+        else:
+            break
+    if report is None:
+        raise StartFailed("the process died before it could execute the program")
+    if report.failure:
+        raise report.failure.error()
+    return list(report.warnings)
