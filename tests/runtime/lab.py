@@ -28,6 +28,7 @@ from glassdock.oci.runtime import Mount as MountEntry
 from glassdock.paths import Paths
 from glassdock.runtime import capabilities, defaults, launch, seccomp
 from glassdock.runtime.launch import Attach, ExitStatus, Launcher, LaunchRequest
+from glassdock.runtime.remains import settle
 from glassdock.unionfs.mounts import Mount
 
 T = TypeVar("T")
@@ -81,6 +82,7 @@ class Lab:
         try:
             yield folder
         finally:
+            settle(folder / "run")
             shutil.rmtree(folder)
 
     def request(

@@ -18,9 +18,9 @@ import pytest
 
 from glassdock.errors import CommandNotFound, NotFound, StartFailed
 from glassdock.paths import Paths
-from glassdock.runtime import cgroups, defaults
+from glassdock.runtime import cgroups, defaults, launch
 from glassdock.runtime.launch import ExitStatus, Process, reconnect
-from glassdock.runtime.shim import ShimRecord
+from glassdock.runtime.remains import ShimRecord, settle
 from tests.runtime.lab import Lab, alive, eventually, read_log
 
 pytestmark = pytest.mark.needs_root
@@ -78,8 +78,7 @@ def test_an_end_that_nobody_saw_is_in_the_file(lab: Lab) -> None:
         found = lab.do(reconnect(folder / "run"))
         assert isinstance(found, ExitStatus)
         assert found.code == 8
-        shim = shim_of(folder)
-        eventually(lambda: not alive(shim))
+        assert lab.cgroups() == [], "whoever looks waits until the shim has cleared up"
 
 
 def test_a_folder_where_nothing_was_started_is_not_found(lab: Lab, tmp_path: Path) -> None:
@@ -220,9 +219,37 @@ def test_a_daemon_killed_at_any_time_loses_neither_container_nor_log_nor_code(sh
     assert status.code == 7
     assert not alive(pid)
     assert read_log(short_tmp / "r/c/log")[0] == "one\ntwo\n"
+    settle(run_dir)
     parent = defaults.cgroup_parent(Paths.of(short_tmp / "r"))
     cgroups.remove_empty(parent)
     assert not list(Path("/sys/fs/cgroup").glob(f"**/{parent[1:]}"))
+
+
+def test_a_shim_killed_after_it_told_the_end_leaves_its_cgroup_to_the_next_who_looks(lab: Lab) -> None:
+    with lab.folder() as folder:
+        process = lab.start(lab.request(folder, "sleep", "1000"))
+        shim = shim_of(folder)
+        os.kill(shim, signal.SIGSTOP)
+        os.kill(process.pid, signal.SIGKILL)
+        # As if it had been killed between exit.json and the cgroup: both are there, and nobody holds the folder.
+        (folder / "run/exit.json").write_bytes(msgspec.json.encode(ExitStatus(137, False, 1)))
+        os.kill(shim, signal.SIGKILL)
+        assert lab.do(process.wait()).code == 137
+        assert lab.cgroups() == []
+        assert not (folder / "run/shim.json").exists()
+
+
+def test_a_start_that_hangs_in_the_kernel_is_given_up(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "PATIENCE", 0.5)
+    with lab.folder() as folder:
+        os.mkfifo(folder / "log")  # open(2) waits for a reader, as it would for a file server that is gone
+        with pytest.raises(StartFailed, match="did not start within 0 seconds; it was ended"):
+            lab.start(lab.request(folder, "true"))
+        assert lab.cgroups() == []
+        os.unlink(folder / "log")
+        process = lab.start(lab.request(folder, "true"))
+        assert lab.do(process.wait()).code == 0
+    assert lab.run("true").code == 0
 
 
 def test_a_start_whose_shim_dies_says_so_and_leaves_nothing(lab: Lab) -> None:

@@ -14,6 +14,7 @@ import os
 from glassdock.containers.held import Held
 from glassdock.containers.model import Container
 from glassdock.containers.parts import Live
+from glassdock.runtime.remains import settle
 
 
 class Removal:
@@ -43,6 +44,7 @@ class Removal:
 
     def _clear(self, identity: str) -> None:
         """Remove the files of a container that is gone: nobody waits for this, and a crash leaves it to repair."""
+        settle(self._held.store.folder(identity) / "run")
         snapshots = self._held.parts.snapshots
         snapshots.remove(identity)
         snapshots.warm()

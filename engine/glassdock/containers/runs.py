@@ -110,7 +110,6 @@ class Runs:
         )
         container.restart_count += again
         self._health.end(container, live)
-        await self._held.parts.networks.detach(container.id)
         live.process = None
         container.endpoints = ()
         self._held.save(container)
@@ -119,6 +118,8 @@ class Runs:
             self._held.event("oom", container)
         self._held.event("die", container, exitCode=str(status.code), execDuration=str(int(ran)))
         live.tell(status.code)
+        # Those who waited for the end need not wait for this; whoever wants the container's lock does.
+        await self._held.parts.networks.detach(container.id)
         if again:
             self.schedule(container, live, live.backoff.next(ran))
         else:

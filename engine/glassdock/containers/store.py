@@ -21,6 +21,7 @@ import msgspec
 from glassdock.containers.model import Container
 from glassdock.errors import Conflict, InvalidParameter, NotFound, from_oserror
 from glassdock.paths import Paths, atomic_write
+from glassdock.runtime.remains import settle
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _MOODS = (
@@ -43,6 +44,7 @@ class Store:
             try:
                 record = msgspec.json.decode((folder / "container.json").read_bytes(), type=Container)
             except (OSError, msgspec.MsgspecError):
+                settle(folder / "run")
                 shutil.rmtree(folder)
                 continue
             self._index(record)

@@ -1,12 +1,14 @@
 """The shim's hand on the child: cloned into its namespaces and cgroup, told its task, watched until it executes.
 
 Interface:
-- `Child.make(namespaces, cgroup)`: clone, join the cgroup; the child then waits. It can be made ahead of a launch.
-- `.start(task, memory, ...)`: hand the task over; returns the child's `Report`, raises StartFailed.
+- `Child.make(namespaces, cgroup)`: clone, enter the cgroup; the child then waits. It can be made ahead of a launch.
+- `.begin(task, memory, ...)`: hand the task over; `.execute()`: let it become the program; returns its `Report`.
 - `.kill()`: end it and reap it.
 - `open_sources(plan)`: what the steps need from the machine, as descriptors.
 
-Rules: one who makes a child kills it or starts it. Spans of the making carry `prepared`.
+Rules: one who makes a child kills it or starts it. Spans of the making carry `prepared`. Its mount namespace is held
+until `close`: without that the child's own exit would unmount its file systems, and write them to disk, before
+anybody hears of it (decision 0140).
 
 Sources: clone3(2), unix(7), open_tree(2).
 """
@@ -45,19 +47,21 @@ class Child:
     channel: socket.socket
     cgroup: Cgroup | None
     kinds: tuple[str, ...]
+    mounts: int = -1
     terminal: int = -1
     stocked: Mapping[str, tuple[AnyStep, ...]] = field(default_factory=dict)
     spans: list[trace.Span] = field(default_factory=list)
 
     @classmethod
     def make(cls, kinds: tuple[str, ...], cgroup: Cgroup | None, made: Plan | None = None, netns: int = -1) -> Child:
-        """Clone, and put the child into the cgroup, which exists. Raises StartFailed; nothing is left then.
+        """Clone; the child enters the cgroup, which exists. Raises StartFailed; nothing is left then.
 
         With a plan that has something outside, that is done first, and the network namespace is joined there too.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         outside = made is not None and bool(made.outside)
         inside = cgroup.descriptor() if cgroup and not outside else -1
+        entering = cgroup if inside < 0 and not outside else None
         try:
             with trace.span("runtime.clone", namespaces=" ".join(kinds)), attempt("clone"):
                 if made and outside:
@@ -66,7 +70,7 @@ class Child:
                 else:
                     pid, pidfd = clone.clone3(namespaces.flags(kinds), cgroup=inside)
                     if pid == 0:
-                        init.run(theirs, kinds)
+                        init.run(theirs, kinds, entering=entering)
         except BaseException:
             ours.close()
             raise
@@ -78,12 +82,26 @@ class Child:
         try:
             if cgroup and inside < 0:
                 with trace.span("runtime.join_cgroup", path=cgroup.path), attempt("joining the cgroup"):
-                    cgroup.join(pid)
-            ours.send(init.JOINED)
+                    if entering:
+                        child._await_inside()
+                    else:
+                        cgroup.join(pid)
+            if not entering:
+                ours.send(init.JOINED)
+            if "mount" in kinds:
+                child.mounts = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         except BaseException:
             child.kill()
             raise
         return child
+
+    def _await_inside(self) -> None:
+        """Until the child has entered its cgroup; raises StartFailed."""
+        said = self.channel.recv(messages.LARGEST)
+        if said != init.INSIDE:
+            report = messages.decode(said) if said else None
+            failed = report.failure if isinstance(report, Report) else None
+            raise failed.error() if failed else StartFailed("the child died before it was in its cgroup")
 
     def stock(self) -> None:
         """Let it mount ahead what every container gets."""
@@ -92,19 +110,27 @@ class Child:
         self._send(init.STOCK, open_sources(steps, self.cgroup))
         self.stocked = made
 
-    def start(self, task: Task, memory: int, netns: int, streams: list[int]) -> tuple[Report, int]:
-        """Hand the task over and wait until it executes: (report, monotonic ns of the exec). Raises StartFailed.
-
-        With a terminal `.terminal` is its outer end afterwards.
-        """
+    def begin(self, task: Task, memory: int, netns: int, streams: list[int]) -> None:
+        """Hand the task over; the child does its steps and waits. Raises StartFailed."""
         sources = open_sources(plan.graft(task.plan.steps, self.stocked), self.cgroup)
         if root := task.plan.ids.root():
             for stream in streams if "user" in task.plan.namespaces else ():
                 os.fchown(stream, *root)  # nobody inside can be given what belongs to somebody who has no id there
         self._send(init.TASK, sources, [memory, *([netns] if netns >= 0 else []), *streams])
+
+    def execute(self) -> tuple[Report, int]:
+        """Let it become the program: (report, monotonic ns of the exec). Raises StartFailed.
+
+        With a terminal `.terminal` is its outer end afterwards.
+        """
+        with contextlib.suppress(BrokenPipeError):  # it failed, and its report is on the way
+            self.channel.send(init.EXECUTE)
         reports: list[Report] = []
         while True:
-            data, received, _, _ = socket.recv_fds(self.channel, messages.LARGEST, 4, socket.MSG_CMSG_CLOEXEC)
+            try:
+                data, received, _, _ = socket.recv_fds(self.channel, messages.LARGEST, 4, socket.MSG_CMSG_CLOEXEC)
+            except ConnectionResetError:
+                continue  # said once where it ended without having read our word; what it said itself comes next
             if data == TERMINAL_MESSAGE:
                 self.terminal = received[0]
             elif data:
@@ -142,6 +168,13 @@ class Child:
         """Close the descriptors."""
         self.channel.close()
         os.close(self.pidfd)
+        self.release_mounts()
+
+    def release_mounts(self) -> None:
+        """Let the kernel unmount what was mounted inside; it writes to disk what is not there yet."""
+        if self.mounts >= 0:
+            os.close(self.mounts)
+            self.mounts = -1
 
 
 def open_sources(steps: Iterable[AnyStep], cgroup: Cgroup | None) -> list[int]:

@@ -28,27 +28,30 @@ from glassdock.errors import GlassdockError, StartFailed
 from glassdock.linux import prctl
 from glassdock.linux.process import CloseRange, close_range
 from glassdock.runtime import cgroups, messages, plan, process, reaper, userns
+from glassdock.runtime.cgroups import Cgroup
 from glassdock.runtime.messages import Failure, Report, Task
 from glassdock.runtime.plan import AnyStep
 from glassdock.runtime.rootfs import Scaffold
 from glassdock.runtime.stage import Stage, Step, keep_only, reason
 from glassdock.trace import Recording
 
-JOINED, STOCK, TASK = b"joined", b"stock", b"task"
+JOINED, INSIDE, STOCK, TASK, EXECUTE = b"joined", b"inside", b"stock", b"task", b"execute"
 
 Made: TypeAlias = Mapping[str, tuple[AnyStep, ...]]
 
 
-def run(channel: socket.socket, namespaces: tuple[str, ...], stage: Stage | None = None) -> NoReturn:
+def run(
+    channel: socket.socket, namespaces: tuple[str, ...], stage: Stage | None = None, *, entering: Cgroup | None = None
+) -> NoReturn:
     """Prepare, wait for the task, do its steps, execute. The channel is the shim's; its end closes with exec.
 
-    `stage` has what was made outside (birth.py).
+    `stage` has what was made outside (birth.py); `entering` is the cgroup to enter, None where the shim sees to that.
     """
     spans: list[trace.Span] = []
     stage = stage or Stage()
     stage.channel = channel
     try:
-        _become_nobodys_child(channel, stage, namespaces)
+        _become_nobodys_child(channel, stage, namespaces, entering)
         with trace.recording("init") as recording:
             spans = recording.spans
             for step in plan.early(namespaces):
@@ -68,6 +71,9 @@ def run(channel: socket.socket, namespaces: tuple[str, ...], stage: Stage | None
             spans = recording.spans
             for step in plan.graft(task.plan.steps, made):
                 do(step, stage)
+            # Meanwhile the shim has set the limits; the program begins when they hold.
+            if channel.recv(16) != EXECUTE:
+                os._exit(1)
             execute(task, stage, recording)
     except BaseException as error:  # noqa: BLE001 - told to the shim, which tells the daemon
         # A shim that is dead cannot be told, and its death signal is on the way.
@@ -77,12 +83,17 @@ def run(channel: socket.socket, namespaces: tuple[str, ...], stage: Stage | None
         os._exit(1)
 
 
-def _become_nobodys_child(channel: socket.socket, stage: Stage, namespaces: tuple[str, ...]) -> None:
+def _become_nobodys_child(
+    channel: socket.socket, stage: Stage, namespaces: tuple[str, ...], entering: Cgroup | None
+) -> None:
     """Die with the shim, own a session, hide, hold no descriptor but the channel and the standard ones."""
     isolate(namespaces)
     prctl.set_parent_death_signal(signal.SIGKILL)
     keep_only([channel.fileno(), *(tree for trees in stage.trees.values() for tree in trees)])
-    if channel.recv(16) != JOINED:  # the shim died before it could put us into our cgroup
+    if entering:
+        entering.enter()
+        channel.send(INSIDE)
+    elif channel.recv(16) != JOINED:  # the shim died before it could put us into our cgroup
         os._exit(1)
     arrive(namespaces)
 

@@ -17,7 +17,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,16 +27,18 @@ from glassdock import trace
 from glassdock.errors import Conflict, NotFound, NotSupported, Unavailable
 from glassdock.linux.mount import AT_FDCWD, MountAttr, OpenTree, mount_setattr, open_tree
 from glassdock.oci.runtime import Linux, Spec
-from glassdock.paths import Paths, atomic_write
+from glassdock.paths import Paths
 from glassdock.runtime import capabilities, cgroups, defaults, messages, plan, plan_process, seccomp
 from glassdock.runtime.messages import AnyMessage, Exited, ExitStatus, Failed, Failure, Order, Refused, Started, Task
-from glassdock.runtime.shim import ShimRecord, short_path
+from glassdock.runtime.remains import POOL_PREFIX, bury, holder, settle, settled, short_path
 from glassdock.trace import Span
 from glassdock.unionfs.mounts import Mount
 
 __all__ = ["Attach", "ExitStatus", "LaunchRequest", "Launcher", "Process", "reconnect"]
 
 READY = 3
+PATIENCE = 60.0  # seconds; a start takes milliseconds, unless the kernel waits for a file server that is gone
+_GRACE = 5.0
 
 
 class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,19 +158,22 @@ class Launcher:
 
         Raises InvalidParameter, StartFailed, CommandNotFound, CommandNotExecutable; nothing is left then.
         """
+        run_dir = Path(request.run_dir)
         try:
+            if not settled(run_dir):  # the shim of the life before is still clearing up
+                await asyncio.to_thread(settle, run_dir)
             with trace.span("runtime.plan"):
                 order, task, warnings = _prepare(request, netns, attach)
             with trace.span("runtime.order"):
                 control = await self._send(order, task, netns, attach)
-                answer = await _outcome(control, Path(request.run_dir))
+                answer = await self._outcome(control, run_dir)
         finally:
             for client in attach:
                 os.close(client.fd)
         if isinstance(answer, Started):
-            end = asyncio.create_task(_watch(control, Path(request.run_dir)))
+            end = asyncio.create_task(_watch(control, run_dir))
             warnings += answer.warnings
-            return Process(Path(request.run_dir), answer.pid, answer.started_at_ns, end, answer.spans, warnings)
+            return Process(run_dir, answer.pid, answer.started_at_ns, end, answer.spans, warnings)
         control.close()
         trace.adopt(answer.spans)
         raise answer.failure.error()
@@ -189,6 +193,44 @@ class Launcher:
             theirs.close()
             os.close(memory)
         return ours
+
+    async def _outcome(self, control: socket.socket, run_dir: Path) -> Started | Failed:
+        """What became of the launch. Cancelled meanwhile: it is taken back; a start takes milliseconds."""
+        receiving = asyncio.ensure_future(receive(control))
+        try:
+            await asyncio.wait({receiving}, timeout=PATIENCE)
+        except asyncio.CancelledError:
+            await asyncio.wait({receiving}, timeout=PATIENCE)
+            if receiving.done() and isinstance(receiving.result(), Started):
+                await ask(run_dir, messages.Signal(signal.SIGKILL))
+                await _watch(control, run_dir)
+                await asyncio.to_thread(settle, run_dir)
+            elif not receiving.done():
+                await self._give_up(receiving, run_dir)
+            control.close()
+            raise
+        if not receiving.done():
+            return await self._give_up(receiving, run_dir)
+        answer = receiving.result()
+        if isinstance(answer, Started | Failed):
+            return answer
+        await asyncio.to_thread(bury, run_dir, record=False)
+        return Failed(Failure("StartFailed", "the container's shim died while starting it"))
+
+    async def _give_up(self, receiving: asyncio.Future[AnyMessage | None], run_dir: Path) -> Failed:
+        """End a shim that hangs: its child and, soon after, its cgroup go with it."""
+        pid = holder(run_dir)
+        os.kill(pid or self.pid, signal.SIGKILL)
+        gone, _ = await asyncio.wait({receiving}, timeout=_GRACE)
+        receiving.cancel()
+        if gone:
+            await asyncio.to_thread(bury, run_dir, record=False)
+        await asyncio.to_thread(cgroups.clear, self._parent, POOL_PREFIX)
+        what = (
+            "it was ended" if gone else f"its process {pid or self.pid} cannot be killed, the kernel waits for a device"
+        )
+        reason = f"the container did not start within {PATIENCE:.0f} seconds; {what}"
+        return Failed(Failure("StartFailed", f"{reason}. Is a bind mount's file server gone?"))
 
     async def _deliver(self, order: Order, descriptors: list[int]) -> None:
         """Give the order, to a new launcher if the old one is gone; raises Unavailable."""
@@ -239,6 +281,8 @@ async def reconnect(run_dir: Path) -> Process | ExitStatus:
     Raises NotFound where no container was ever started there.
     """
     if (run_dir / "exit.json").exists():
+        if not settled(run_dir):
+            await asyncio.to_thread(settle, run_dir)
         return msgspec.json.decode((run_dir / "exit.json").read_bytes(), type=ExitStatus)
     if not (run_dir / "shim.json").exists():
         raise NotFound(f"no container was started in {run_dir}")
@@ -247,12 +291,12 @@ async def reconnect(run_dir: Path) -> Process | ExitStatus:
         messages.send(connection, messages.Watch())
         answer = await receive(connection)
     except OSError:
-        return await asyncio.to_thread(_bury, run_dir)
+        return await asyncio.to_thread(bury, run_dir)
     if isinstance(answer, Started):
         end = asyncio.create_task(_watch(connection, run_dir))
         return Process(run_dir, answer.pid, answer.started_at_ns, end)
     connection.close()
-    return await asyncio.to_thread(_bury, run_dir)
+    return await asyncio.to_thread(bury, run_dir)
 
 
 def _prepare(request: LaunchRequest, netns: int | None, attach: Sequence[Attach]) -> tuple[Order, Task, list[str]]:
@@ -293,23 +337,6 @@ def _prepare(request: LaunchRequest, netns: int | None, attach: Sequence[Attach]
     return order, task, plan_process.missing_capabilities(spec)
 
 
-async def _outcome(control: socket.socket, run_dir: Path) -> Started | Failed:
-    """What became of the launch. Cancelled meanwhile: it is taken back; a start takes milliseconds."""
-    receiving = asyncio.ensure_future(receive(control))
-    try:
-        answer = await asyncio.shield(receiving)
-    except asyncio.CancelledError:
-        if isinstance(await receiving, Started):
-            await ask(run_dir, messages.Signal(signal.SIGKILL))
-            await _watch(control, run_dir)
-        control.close()
-        raise
-    if isinstance(answer, Started | Failed):
-        return answer
-    await asyncio.to_thread(_bury, run_dir, record=False)
-    return Failed(Failure("StartFailed", "the container's shim died while starting it"))
-
-
 async def receive(connection: socket.socket) -> AnyMessage | None:
     """One message; None where the other side is gone."""
     try:
@@ -324,7 +351,7 @@ async def _watch(connection: socket.socket, run_dir: Path) -> ExitStatus:
         answer = await receive(connection)
     if isinstance(answer, Exited):
         return answer.status
-    return await asyncio.to_thread(_bury, run_dir)
+    return await asyncio.to_thread(bury, run_dir)
 
 
 async def ask(run_dir: Path, request: AnyMessage, descriptors: tuple[int, ...] = ()) -> None:
@@ -353,25 +380,6 @@ def connect(run_dir: Path) -> socket.socket:
         raise
     connection.setblocking(False)
     return connection
-
-
-def _bury(run_dir: Path, *, record: bool = True) -> ExitStatus:
-    """Clear up after a shim that was killed: its child died with it (PDEATHSIG), the rest is in the cgroup."""
-    exit_file, record_file = run_dir / "exit.json", run_dir / "shim.json"
-    if exit_file.exists():
-        return msgspec.json.decode(exit_file.read_bytes(), type=ExitStatus)
-    started, error = 0, "the container's shim was killed"
-    if record_file.exists():
-        found = msgspec.json.decode(record_file.read_bytes(), type=ShimRecord)
-        started = found.started_at_ns
-        if found.cgroup:
-            cgroups.open_cgroup(found.cgroup).remove()
-    status = ExitStatus(137, False, time.time_ns(), started, error)
-    for name in ("shim.sock", *(() if record else ("shim.json",))):
-        (run_dir / name).unlink(missing_ok=True)
-    if record:
-        atomic_write(exit_file, msgspec.json.encode(status), sync=False)
-    return status
 
 
 @contextlib.contextmanager

@@ -30,9 +30,9 @@ from glassdock.runtime import capabilities, cgroups, defaults, messages, plan, s
 from glassdock.runtime.child import Child, device_path, failure_of, hide
 from glassdock.runtime.messages import Failed, Order
 from glassdock.runtime.namespaces import USUAL
+from glassdock.runtime.remains import POOL_PREFIX
 from glassdock.runtime.stage import keep_only
 
-POOL_PREFIX = "ready-"
 _AFTER_AN_ORDER = 0.02
 _BETWEEN = 0.005
 

@@ -5,8 +5,9 @@ Interface:
 - files in the run folder: `shim.json` (who the shim is, and the cgroup), `shim.sock` (messages.py), `exit.json`.
 
 Rules: the daemon may come and go. Output goes to the log first, then to clients. When the process has ended: what is
-left in the cgroup is killed, the cgroup removed, exit.json written at once (rename), and only then is anybody told.
-A launch that fails leaves nothing. Execs into the container are `exec_shim.py`'s.
+left of the container is killed, exit.json written at once (rename), and only then is anybody told. What nobody waits
+for comes after that: its file systems are unmounted, its cgroup is removed; shim.json goes last, and remains.py clears
+up after a shim that did not come so far. A launch that fails leaves nothing. Execs are `exec_shim.py`'s.
 
 Source: https://github.com/containerd/containerd/blob/main/core/runtime/v2/README.md describes the same role.
 """
@@ -31,6 +32,7 @@ from glassdock.errors import GlassdockError
 from glassdock.oci.runtime import Resources
 from glassdock.paths import atomic_write
 from glassdock.runtime import cgroups, defaults, messages, terminal
+from glassdock.runtime.cgroups import Cgroup
 from glassdock.runtime.child import Child, failure_of, hide
 from glassdock.runtime.exec_shim import Execs, Wants, refusal
 from glassdock.runtime.jsonlog import JsonLog
@@ -50,18 +52,11 @@ from glassdock.runtime.messages import (
     Task,
     Watch,
 )
+from glassdock.runtime.remains import ShimRecord, hold, short_path
 from glassdock.runtime.streams import Streams
 
 _LINGER = 10.0
 _STUCK_OUTPUT = 1.0
-
-
-class ShimRecord(msgspec.Struct, frozen=True):
-    """shim.json: enough to clear up after a shim that was killed."""
-
-    shim: int
-    cgroup: str
-    started_at_ns: int
 
 
 def run(order: Order, descriptors: list[int], child: Child | None = None) -> NoReturn:
@@ -90,6 +85,7 @@ class Shim:
         self._child = child
         self._selector = selectors.DefaultSelector()
         self._run_dir = Path(self._task.run_dir)
+        hold(self._run_dir)
         self._listener: socket.socket | None = None
         self._started: Started | None = None
         self._exit_code: int | None = None
@@ -118,19 +114,23 @@ class Shim:
     def _launch(self, recording: trace.Recording) -> Started:
         task = self._task
         self._watch_children()
-        with trace.span("runtime.open_log"):
-            self._log = JsonLog(task.log_path)
-            self._streams = self._new_streams()
-            self._listen()
-        child, warnings = self._made_child(task)
+        warnings = self._make_child(task) if self._child is None else None
+        child = self._child
+        assert child is not None
         streams = self._streams.open()
-        try:
-            with trace.span("runtime.child") as span:
-                report, executed = child.start(task, self._memory, self._netns, streams)
-                above = span
-        finally:
-            for descriptor in (*streams, self._memory, *([self._netns] if self._netns >= 0 else [])):
-                os.close(descriptor)
+        with trace.span("runtime.child") as above:
+            try:
+                child.begin(task, self._memory, self._netns, streams)
+            finally:
+                for descriptor in (*streams, self._memory, *([self._netns] if self._netns >= 0 else [])):
+                    os.close(descriptor)
+            # What follows is done while the child mounts, on a processor of its own.
+            with trace.span("runtime.open_log"):
+                self._log = self._streams.log = JsonLog(task.log_path)
+                self._listen()
+            if warnings is None:
+                warnings = self._name_child(task, child)
+            report, executed = child.execute()
         for seen in report.spans:
             if seen.name == "runtime.exec" and not report.failure:
                 seen.duration = executed - seen.start
@@ -144,25 +144,34 @@ class Shim:
             self._streams.attach(socket.socket(fileno=descriptor), stdin=stdin, stdout=stdout, stderr=stderr)
         return Started(child.pid, time.time_ns(), recording.spans, warnings + report.warnings)
 
-    def _made_child(self, task: Task) -> tuple[Child, list[str]]:
-        """The child in its cgroup, with the limits set: made now, or made ahead and given its name now."""
+    def _make_child(self, task: Task) -> list[str]:
+        """The child in its cgroup, with the limits set; returns warnings."""
+        group = self._open_group(task)
         with trace.span("runtime.cgroup", path=task.cgroup):
-            group = cgroups.open_cgroup(task.cgroup) if task.cgroup else None
-            self._record(task.cgroup)
-            if group and group.exists():
-                group.remove()  # of an earlier life that was cut off
-            limits = task.resources or Resources()
-            if self._child and isinstance(self._child.cgroup, cgroups.Renamable):
-                self._child.cgroup.rename(task.cgroup)
-                group = self._child.cgroup
-                if limits.devices == defaults.resources().devices:
-                    limits = msgspec.structs.replace(limits, devices=())
-            elif group:
+            if group:
                 group.create()
-            warnings = group.apply(limits) if group else []
-        if self._child is None:
-            self._child = Child.make(task.plan.namespaces, group, task.plan, self._netns)
-        return self._child, warnings
+            warnings = group.apply(task.resources or Resources()) if group else []
+        self._child = Child.make(task.plan.namespaces, group, task.plan, self._netns)
+        return warnings
+
+    def _name_child(self, task: Task, child: Child) -> list[str]:
+        """Give the cgroup of a child that was made ahead its name and its limits; returns warnings."""
+        with trace.span("runtime.cgroup", path=task.cgroup):
+            self._open_group(task)
+            assert isinstance(child.cgroup, cgroups.Renamable)
+            child.cgroup.rename(task.cgroup)
+            limits = task.resources or Resources()
+            if limits.devices == defaults.resources().devices:
+                limits = msgspec.structs.replace(limits, devices=())
+            return child.cgroup.apply(limits)
+
+    def _open_group(self, task: Task) -> Cgroup | None:
+        """The container's group, its name on disk before it is used, and free."""
+        self._record(task.cgroup)
+        group = cgroups.open_cgroup(task.cgroup) if task.cgroup else None
+        if group and group.exists():
+            group.remove()  # of an earlier life that was cut off
+        return group
 
     def _clear_after_failure(self) -> None:
         if self._child:
@@ -237,12 +246,13 @@ class Shim:
         assert self._child is not None
         assert self._started is not None
         finished, error, killed = time.time_ns(), "", False
-        if group := self._child.cgroup:
-            try:
-                killed = group.oom_kills() > 0
-                group.remove()
-            except OSError as failure:
-                error = f"clearing the cgroup: {failure}"
+        group = self._child.cgroup
+        try:
+            killed = group is not None and group.oom_kills() > 0
+            if group and "pid" not in self._child.kinds:  # else the kernel has killed all of it already
+                group.kill()
+        except OSError as failure:
+            error = f"clearing the cgroup: {failure}"
         self._reap()
         self._execs.end_all()
         deadline = time.monotonic() + _STUCK_OUTPUT
@@ -254,13 +264,17 @@ class Shim:
             error = f"{error} {self._log.lost} log entries could not be written".strip()
         status = ExitStatus(code, killed, finished, self._started.started_at_ns, error)
         atomic_write(self._run_dir / "exit.json", msgspec.json.encode(status), sync=False)
-        (self._run_dir / "shim.sock").unlink(missing_ok=True)
         for watcher in list(self._watchers):
             self._tell(watcher, Exited(status))
+        (self._run_dir / "shim.sock").unlink(missing_ok=True)
         deadline = time.monotonic() + _LINGER
         while not self._streams.drained and time.monotonic() < deadline:
             self._turn(deadline - time.monotonic())
         self._streams.close()
+        self._child.close()
+        if group:
+            group.remove()
+        (self._run_dir / "shim.json").unlink(missing_ok=True)
 
     def _accept(self, _events: int) -> None:
         assert self._listener is not None
@@ -344,13 +358,3 @@ class Shim:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(connection)
             connection.close()
-
-
-@contextlib.contextmanager
-def short_path(folder: Path) -> Any:
-    """A name for the folder that fits into a socket address (108 bytes, unix(7)), whatever its length."""
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{descriptor}"
-    finally:
-        os.close(descriptor)

@@ -110,7 +110,7 @@ class Streams:
         self.terminal = terminal
         self.clients: list[Client] = []
         self._selector = selector
-        self._log = log
+        self.log = log
         self._has_stdin = stdin
         self._once = once
         self._outputs: dict[int, int] = {}
@@ -253,7 +253,7 @@ class Streams:
             self._end_output(descriptor)
             return False
         number = self._outputs[descriptor]
-        self._log.write(_NAMES[number], data)
+        self.log.write(_NAMES[number], data)
         for client in list(self.clients):
             client.put(number, data)
         self.balance()
