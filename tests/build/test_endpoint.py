@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +18,6 @@ from tests.build.workshop import context
 from tests.support.daemon import Daemon
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs("docker")]
-
-
-@pytest.fixture
-def build(engine: Daemon, tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """`build(dockerfile, *arguments, **files)` builds the image `made` and returns what was printed."""
-    engine.docker("pull", "-q", "busybox")
-
-    def run(dockerfile: str, *arguments: str, **files: str) -> str:
-        folder = context(tmp_path / "context", dockerfile, **files)
-        return engine.docker("build", "-t", "made", *arguments, str(folder)).stdout
-
-    before = images(engine)
-    yield run
-    for image in images(engine) - before:  # also those that lost their name to the next build
-        engine.docker("rmi", "-f", image)
-
-
-def images(engine: Daemon) -> set[str]:
-    return {row["Id"] for row in engine.get("/images/json?all=1")[1]}
 
 
 def layers(engine: Daemon) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ from glassdock.build.classic import Stream
 from glassdock.build.dockerfile import Dockerfile, parse
 from glassdock.build.execute import Execution, Request, Runner, Tools
 from glassdock.build.lines import Finding
+from glassdock.build.mounts import CacheFolders
 from glassdock.build.options import BuildOptions
 from glassdock.build.plan import make_plan
 from glassdock.build.record import BuildRecord, Records
@@ -53,7 +54,7 @@ class Builder:
         """Make it before the store or the snapshotter clean up: the cache holds layers of its own."""
         self.cache = Cache(paths, snapshots)
         self.records = Records(paths)
-        self._tools = Tools(paths, images, snapshots, runner, self.cache)
+        self._tools = Tools(paths, images, snapshots, runner, self.cache, CacheFolders(paths.build / "mounts"))
         self._registry = registry
         self._spans: dict[str, list[trace.Span]] = {}
         images.keep(self.cache.chains)
@@ -73,6 +74,7 @@ class Builder:
     def prune(self) -> None:
         """Forget the cache; the layers that only it held go with the store's next sweep."""
         self.cache.prune()
+        self._tools.caches.prune()
 
     async def build(self, context: Path, options: BuildOptions, progress: Progress) -> str:
         """Build the folder `context`. Raises BuildError with file and line, NotSupported, and what a pull raises."""

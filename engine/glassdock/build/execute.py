@@ -30,13 +30,14 @@ from glassdock.build.cache import REMOVED, Cache, Inputs, Looked, Made
 from glassdock.build.copying import Copier, make_directories
 from glassdock.build.ignore import Matcher
 from glassdock.build.instructions import Source
+from glassdock.build.mounts import CacheFolders, Mounter, copy_of
 from glassdock.build.options import BuildOptions
 from glassdock.build.record import StepRecord
 from glassdock.build.rooted import in_roots
 from glassdock.build.sources import Digest, Hidden
 from glassdock.build.state import State
 from glassdock.build.stubs import remove_stubs
-from glassdock.build.work import CopyWork, DirectoryWork, Plan, RunWork, StagePlan, Step
+from glassdock.build.work import CopyWork, DirectoryWork, MountWork, Plan, RunWork, StagePlan, Step
 from glassdock.containers.step import StepRequest
 from glassdock.errors import BuildError, GlassdockError, StartFailed, from_oserror
 from glassdock.images.model import Image
@@ -86,6 +87,7 @@ class Tools:
     snapshots: Snapshotter
     runner: Runner
     cache: Cache
+    caches: CacheFolders
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +185,12 @@ class Execution:
         place = "\0".join([*self.request.options.tags[:1], self.request.dockerfile, stage.name, step.source.text])
         work = step.work
         if isinstance(work, RunWork):
-            detail = msgspec.json.encode((work.argv, work.cwd, work.network)).decode()
-            return Inputs(parent, "run", place, detail, work.env, work.user)
+            command = (work.argv, work.cwd, work.network, *([work.mounts] if work.mounts else []))
+            detail = msgspec.json.encode(command).decode()
+            shown = [await self._digest(copy_of(mount)) for mount in work.mounts if mount.depends_on_files]
+            content = digests.of("".join(one.whole for one in shown).encode()) if shown else ""
+            files = {path: one for found in shown for path, one in found.files.items()}
+            return Inputs(parent, "run", place, detail, work.env, work.user, content, files)
         if isinstance(work, DirectoryWork):
             return Inputs(parent, "directory", place, work.path, user=work.user)
         if isinstance(work, CopyWork):
@@ -217,7 +223,7 @@ class Execution:
     def _hidden(self, work: CopyWork) -> Hidden:
         return Hidden(self.request.ignored if work.origin is None else Matcher(()), Matcher(work.excludes))
 
-    def _chain_of(self, work: CopyWork) -> str | None:
+    def _chain_of(self, work: CopyWork | MountWork) -> str | None:
         if isinstance(work.origin, int):
             return self._done[work.origin].chain_id
         return self.images[str(work.origin)].chain_id
@@ -268,17 +274,8 @@ class Execution:
             name = key.removeprefix("build-")
             where = f"({self.request.dockerfile} line {source.start})"
             self.observer.running(name)
-            request = StepRequest(
-                self._mount(key),
-                work.argv,
-                self.observer.output,
-                (*work.env, *work.hidden),
-                work.cwd,
-                work.user,
-                work.network,
-            )
             try:
-                code = await self.tools.runner.run(request)
+                code = await self._command(work, key)
             except StartFailed as error:
                 raise BuildError(
                     f"{error.message} {where}", error.remedy, file=self.request.dockerfile, line=source.start
@@ -292,10 +289,27 @@ class Execution:
                     code=code,
                 )
             lowers = self.tools.snapshots.chain(state.chain_id) if state.chain_id else ()
-            remove_stubs(self.tools.snapshots.upper(key), [self.tools.snapshots.layer_path(one) for one in lowers])
+            below = [self.tools.snapshots.layer_path(one) for one in lowers]
+            remove_stubs(self.tools.snapshots.upper(key), below, [mount.target for mount in work.mounts])
             made = await self._seal(state, key)
             self.observer.removed(name)
             return made
+
+    async def _command(self, work: RunWork, key: str) -> int:
+        """Run it on the snapshot, with its mounts; returns the exit code."""
+        environment = (*work.env, *work.hidden)
+        mounter = Mounter(
+            self.tools.caches, self.request.context, self.request.ignored, self.tools.paths.tmp, self._view
+        )  # fmt: skip
+        async with mounter.mounted(work.mounts) as host:
+            request = StepRequest(
+                self._mount(key), work.argv, self.observer.output, environment, work.cwd, work.user, work.network, host
+            )  # fmt: skip
+            return await self.tools.runner.run(request)
+
+    def _view(self, work: MountWork) -> Mount | None:
+        chain = self._chain_of(work)
+        return self.tools.snapshots.view(chain) if chain else None
 
     async def _copy(self, state: State, work: CopyWork) -> Made:
         snapshots, scratch = self.tools.snapshots, self.tools.paths.tmp

@@ -1,7 +1,7 @@
 """From an instruction to a step: what it does to the image's config, and what it does to the files.
 
 Interface:
-- `place(scope, instruction, origin, options)`: the step; the scope moves on.
+- `place(scope, instruction, origins, network)`: the step; the scope moves on.
 - `unsupported(instruction)`: why the instruction cannot be carried out yet, or "".
 
 Rules: the texts for the image's history are written for people who read `docker history`: the instruction with its
@@ -11,6 +11,7 @@ Source: https://docs.docker.com/reference/dockerfile/
 
 from __future__ import annotations
 
+import functools
 import json
 import posixpath
 import re
@@ -20,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from glassdock.build import words
+from glassdock.build import mounts, words
 from glassdock.build.instructions import (
     Arg,
     Cmd,
@@ -44,7 +45,7 @@ from glassdock.build.instructions import (
 )
 from glassdock.build.lines import heredoc
 from glassdock.build.scope import DEFAULT_SHELL, StageScope
-from glassdock.build.work import CopyWork, DirectoryWork, RunWork, Step, Work
+from glassdock.build.work import CopyWork, DirectoryWork, MountWork, RunWork, Step, Work
 
 _PORT = re.compile(r"(\d+)(?:-(\d+))?(?:/(\w+))?")
 _PROTOCOLS = ("tcp", "udp", "sctp")
@@ -54,26 +55,29 @@ Placed = tuple[str, Work | None]  # the history's text, and the work
 
 
 def place(
-    scope: StageScope, instruction: Instruction, *, origin: int | str | None, network: str, trigger: bool
+    scope: StageScope,
+    instruction: Instruction,
+    *,
+    origins: Mapping[str, int | str | None],
+    network: str,
+    trigger: bool,
 ) -> Step:
-    """The step of an instruction; `scope` is afterwards what it left. Raises ValueError for what makes no sense."""
+    """The step of an instruction; `scope` is afterwards what it left. Raises ValueError for what makes no sense.
+
+    `origins` says what each name after `from=` means: a stage's index, or an image's name.
+    """
     placer = _PLACERS[type(instruction)]
-    created_by, work = placer(scope, instruction, {"origin": origin, "network": network})
+    created_by, work = placer(scope, instruction, {"origins": origins, "network": network})
     return Step(instruction.source, created_by, scope.config, scope.author, work, trigger)
 
 
 def unsupported(instruction: Instruction) -> str:
     """What of the instruction the builder does not do yet, "" where it does all."""
     if isinstance(instruction, Run):
-        if instruction.mounts:
-            return f"RUN --mount=type={instruction.mounts[0].type}"
         if instruction.security == "insecure":
             return "RUN --security=insecure"
         if instruction.devices:
             return "RUN --device"
-        shebang = [document for document in instruction.heredocs if document.content.startswith("#!")]
-        if shebang and heredoc(instruction.command.words[0]):
-            return "a RUN heredoc that begins with #!"
     if isinstance(instruction, Copy):
         if any(_ARCHIVE_URL.match(source) for source in instruction.sources) and instruction.add:
             return "ADD from a URL"
@@ -99,16 +103,27 @@ def _shell_words(scope: StageScope, command: Command, text: str | None = None) -
 
 def _run(scope: StageScope, run: Run, more: dict[str, Any]) -> Placed:
     text = None
+    found = [
+        mounts.read(
+            mount, scope.expand, functools.partial(_absolute, scope), more["origins"].get(mount.fields.get("from"))
+        )
+        for mount in run.mounts
+    ]
+    argv: tuple[str, ...] = ()
     if run.heredocs and run.command.shell:
         line = run.command.words[0]
-        if heredoc(line):
-            text = run.heredocs[0].content  # `RUN <<EOF` alone: the document is the script
-        else:
+        document = run.heredocs[0]
+        if not heredoc(line):
             text = line + "".join(f"\n{document.body}{document.name}" for document in run.heredocs)
-    argv = _shell_words(scope, run.command, text)
+        elif document.content.startswith("#!"):
+            argv = (mounts.PIPES + document.name,)  # the document names its own interpreter
+            found.append(MountWork("document", argv[0], content=document.content.encode()))
+        else:
+            text = document.content  # `RUN <<EOF` alone: the document is the script
+    argv = argv or _shell_words(scope, run.command, text)
     env, shown, hidden = scope.run_environment()
     network = {"": more["network"], "default": more["network"]}.get(run.network, run.network)
-    work = RunWork(argv, env, scope.config.working_dir or "/", scope.config.user, network, hidden)
+    work = RunWork(argv, env, scope.config.working_dir or "/", scope.config.user, network, hidden, tuple(found))
     arguments = [f"|{len(shown)}", *shown] if shown else []
     return " ".join(["RUN", *arguments, *argv]), work
 
@@ -125,7 +140,7 @@ def _copy(scope: StageScope, copy: Copy, more: dict[str, Any]) -> Placed:
     documents = tuple((document.name, _document(scope, document)) for document in copy.documents)
     unpack = copy.unpack if copy.unpack is not None else copy.add
     work = CopyWork(
-        more["origin"], sources, documents, _absolute(scope, destination), chown, chmod,
+        more["origins"].get(copy.from_), sources, documents, _absolute(scope, destination), chown, chmod,
         tuple(scope.expand(pattern) for pattern in copy.excludes), unpack, copy.parents, copy.link,
     )  # fmt: skip
     flags = [f"--{name}={value}" for name, value in (("from", copy.from_), ("chown", chown), ("chmod", chmod)) if value]

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from glassdock.build import flags
 from glassdock.build.dockerfile import Dockerfile, Stage, parse_trigger
-from glassdock.build.instructions import Copy, Instruction, Source
+from glassdock.build.instructions import Copy, Instruction, Run, Source
 from glassdock.build.options import BuildOptions
 from glassdock.build.place import label_step, place, unsupported
 from glassdock.build.scope import GlobalScope, StageScope, architecture
@@ -95,10 +95,10 @@ class _Planner:
         base, scope = await self._base(stage)
         steps: list[Step] = []
         for instruction, trigger in self._instructions(stage, scope):
-            origin = await self._origin(instruction, index)
+            origins = {name: await self._origin(name, instruction.source, index) for name in _names_from(instruction)}
             with located(self.tree, instruction.source):
                 network = self.options.network
-                steps.append(place(scope, instruction, origin=origin, network=network, trigger=trigger))
+                steps.append(place(scope, instruction, origins=origins, network=network, trigger=trigger))
         if index == self.target and self.options.labels:
             steps.append(label_step(scope, self.options.labels, stage.from_.source))
         self.ends[index] = scope
@@ -148,18 +148,24 @@ class _Planner:
         for instruction in stage.instructions:
             yield instruction, False
 
-    async def _origin(self, instruction: Instruction, index: int) -> int | str | None:
-        """Where COPY takes its files from: a stage, which is planned first, an image, or None for the context."""
-        if not isinstance(instruction, Copy) or not instruction.from_:
-            return None
-        name = instruction.from_
+    async def _origin(self, name: str, source: Source, index: int) -> int | str:
+        """What `from=name` means: a stage, which is planned first, or an image."""
         stage = _stage_of(self.tree, name, index)
         if stage is not None:
             await self.visit(stage)
             return stage
-        with located(self.tree, instruction.source):
+        with located(self.tree, source):
             if _stage_of(self.tree, name, len(self.tree.stages)) is not None or name.isdigit():
                 reason = "it needs to be defined before current stage"
                 raise ValueError(f'cannot copy from stage "{name}", {reason} "{self.tree.stages[index].name}"')
-        await self._image(name, instruction.source)
+        await self._image(name, source)
         return name
+
+
+def _names_from(instruction: Instruction) -> tuple[str, ...]:
+    """The stages and images that an instruction takes files from, as written."""
+    if isinstance(instruction, Copy):
+        return (instruction.from_,) if instruction.from_ else ()
+    if isinstance(instruction, Run):
+        return tuple(mount.fields["from"] for mount in instruction.mounts if mount.fields.get("from"))
+    return ()

@@ -100,6 +100,9 @@ def select(root: int, work: CopyWork, ignored: Matcher) -> list[Item]:
 
 
 def _missing(work: CopyWork, source: str) -> str:
+    if work.bind:
+        path = re.sub(r"\\(.)", r"\1", source)
+        return f'"{path}": not found'
     if _WILD.search(source):
         return f"COPY failed: no source files were specified: nothing matches {source}"
     shown = posixpath.normpath(source.lstrip("/") or ".")

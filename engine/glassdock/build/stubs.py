@@ -4,7 +4,8 @@ A mount needs something to be mounted on. Where the image has no /etc/hosts, the
 command's layer would bring it along: a learner would see files that no instruction made.
 
 Interface:
-- `remove_stubs(upper, lowers)`: remove them; `upper` is a writable layer that is mounted nowhere any more.
+- `remove_stubs(upper, lowers, places)`: remove them; `upper` is a writable layer that is mounted nowhere any more,
+  `places` are the absolute targets of mounts that not every container has.
 
 Rules: only what is empty, is a mount's place, and is not in the layers below. A directory that was only passed through
 goes too, if it is the same as below.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from glassdock.images.below import find, is_opaque
@@ -23,14 +24,23 @@ _FILES = ("etc/hosts", "etc/hostname", "etc/resolv.conf")
 _DIRECTORIES = ("proc", "sys", "dev")
 
 
-def remove_stubs(upper: Path, lowers: Sequence[Path]) -> None:
+def remove_stubs(upper: Path, lowers: Sequence[Path], places: Iterable[str] = ()) -> None:
     """Remove empty places of mounts that no layer below has. Raises OSError."""
-    for name in (*_FILES, *_DIRECTORIES):
+    # The longest first: a mount inside a mount's place was never in the layer, one beside it was.
+    more = sorted((place.strip("/") for place in places), key=len, reverse=True)
+    for name in (*_FILES, *_DIRECTORIES, *more):
         path = upper / name
+        if _leaves(upper, path):
+            continue  # the image has a link on the way: what is there is not the mount's place
         if _is_empty(path) and find(lowers, tuple(os.fsencode(name).split(b"/"))) is None:
             _remove(path)
-            if path.parent != upper and _was_passed_through(path.parent, upper, lowers):
-                path.parent.rmdir()
+            while (path := path.parent) != upper and _was_passed_through(path, upper, lowers):
+                path.rmdir()
+
+
+def _leaves(upper: Path, path: Path) -> bool:
+    """Whether a folder on the way is a link, which could lead out of the layer."""
+    return any(parent.is_symlink() for parent in path.parents if parent != upper and upper in parent.parents)
 
 
 def _is_empty(path: Path) -> bool:

@@ -18,6 +18,39 @@ SCRATCH = "scratch"
 
 
 @dataclass(frozen=True, slots=True)
+class MountWork:
+    """A mount of a RUN: `kind` is bind, cache, tmpfs, secret, ssh, or document (`content` at `target`).
+
+    `source` is absolute in its origin (None: the context; for a cache: an empty folder). `size` in bytes, 0: no limit.
+    """
+
+    kind: str
+    target: str
+    source: str = "/"
+    origin: int | str | None = None
+    writable: bool = False
+    id: str = ""
+    sharing: str = "shared"
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    size: int = 0
+    required: bool = False
+    content: bytes = b""
+
+    @property
+    def depends_on_files(self) -> bool:
+        """Whether the step's result depends on what is there: caches and secrets do not count."""
+        return self.kind == "bind"
+
+    def describe(self) -> str:
+        """What is there, in words."""
+        where = {type(None): "the context", int: f"stage {self.origin}", str: f"image {self.origin}"}[type(self.origin)]
+        what = f"{self.source} of {where}" if self.kind == "bind" else self.id
+        return f"{self.kind} {what} at {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
 class RunWork:
     """A command in a container on top of the layers so far. `hidden` is in the environment, not in cache or history."""
 
@@ -27,18 +60,21 @@ class RunWork:
     user: str
     network: str
     hidden: tuple[str, ...] = ()
+    mounts: tuple[MountWork, ...] = ()
 
     def describe(self) -> str:
         """What happens, in words."""
         who = f" as {self.user}" if self.user else ""
-        return f"runs {' '.join(self.argv)!r} in {self.cwd}{who}, network {self.network}"
+        mounts = "".join(f", with {mount.describe()}" for mount in self.mounts)
+        return f"runs {' '.join(self.argv)!r} in {self.cwd}{who}, network {self.network}{mounts}"
 
 
 @dataclass(frozen=True, slots=True)
 class CopyWork:
     """Files from the context (origin None), a stage (its index) or an image (its name) to an absolute path.
 
-    `destination` keeps its trailing slash. `documents` are (name, content) given in the Dockerfile itself.
+    `destination` keeps its trailing slash. `documents` are (name, content) given in the Dockerfile itself. `bind` says
+    that nobody wrote COPY: it is the source of a mount.
     """
 
     origin: int | str | None
@@ -51,6 +87,7 @@ class CopyWork:
     unpack: bool = False
     parents: bool = False
     link: bool = False
+    bind: bool = False
 
     def describe(self) -> str:
         """What happens, in words."""
@@ -104,6 +141,8 @@ class StagePlan:
     def needs(self) -> frozenset[int]:
         """The stages that come before this one."""
         origins = [step.work.origin for step in self.steps if isinstance(step.work, CopyWork)]
+        runs = [step.work for step in self.steps if isinstance(step.work, RunWork)]
+        origins += [mount.origin for run in runs for mount in run.mounts]
         return frozenset(origin for origin in (self.base, *origins) if isinstance(origin, int))
 
 

@@ -27,14 +27,15 @@ async def build(request: web.Request) -> web.StreamResponse:
     engine = request.app[ENGINE]
     query = {**request.query, "t": request.query.getall("t", [])}
     options = BuildOptions.from_query(query, request.headers.get("X-Registry-Config", ""))
-    context = Path(tempfile.mkdtemp(prefix="context-", dir=engine.paths.tmp))
+    folder = Path(tempfile.mkdtemp(prefix="context-", dir=engine.paths.tmp))
     try:
+        (context := folder / "context").mkdir(0o755)  # a step's user looks at it, this machine's users do not
         await engine.builder.receive(request.content.iter_chunked(1 << 20), context)
         async with Lines(request) as lines:
             image = await _while_connected(request, engine.builder.build(context, options, lines))
             engine.events.publish("image", "build", image, {"name": ", ".join(options.tags)})
     finally:
-        await asyncio.to_thread(shutil.rmtree, context)
+        await asyncio.to_thread(shutil.rmtree, folder)
     return lines.response
 
 
