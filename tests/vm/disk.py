@@ -20,7 +20,7 @@ CLONE = Path(__file__).resolve().parents[2]
 _LEFT_OUT = ("playwright*", "mypy*", "*__mypyc*", "jupyterlab*", "debugpy*", "babel*", "jedi*", "pip*", "ruff*")
 _NOT_STDLIB = ("test", "tests", "idlelib", "site-packages", "dist-packages", "ensurepip", "config-*")
 # What the tests take from the machine into a container must be the machine's own, not another name of busybox.
-_OWN = ("true", "grep")
+_OWN = ("true", "grep", "ip", "nft")
 _NOT_CLONE = (".venv", ".git", "artifacts", ".*_cache", "node_modules")
 _LIBRARY = re.compile(r"(?:=> )?(/\S+) \(0x")
 
@@ -41,13 +41,12 @@ def build(image: Path, modules: Path, folder: Path, extra: dict[str, str]) -> No
     _tree(CLONE, folder, _NOT_CLONE)
     busybox = Path(shutil.which("busybox") or "busybox").resolve()
     _copy(busybox, folder)
-    own = [Path(f"/bin/{name}") for name in _OWN]
+    own = [Path(found).resolve() for found in map(shutil.which, _OWN) if found]
     for path in own:
         _copy(path, folder)
+        _link(folder / "bin" / path.name, path)
     for applet in subprocess.run([busybox, "--list"], check=True, capture_output=True, text=True).stdout.split():
-        link = folder / "bin" / applet
-        if not link.exists() and not link.is_symlink():
-            link.symlink_to(f"/{busybox.relative_to('/')}")
+        _link(folder / "bin" / applet, busybox)
     binaries = [
         interpreter,
         *own,
@@ -60,10 +59,16 @@ def build(image: Path, modules: Path, folder: Path, extra: dict[str, str]) -> No
             _copy(path, folder)
     (folder / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n")
     (folder / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")
+    (folder / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
     for name, text in extra.items():
         (folder / name).write_text(text)
     _tree(modules, folder, (), at=Path("/lib/modules") / modules.name)
     subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", folder, image, "3G"], check=True)
+
+
+def _link(link: Path, target: Path) -> None:
+    if not link.exists() and not link.is_symlink():
+        link.symlink_to(target)
 
 
 def _copy(path: Path, folder: Path) -> None:

@@ -94,6 +94,20 @@ class MountPoint(msgspec.Struct, frozen=True, rename="pascal"):
     volume_options: dict[str, Any] | None = None
 
 
+class WeightDevice(msgspec.Struct, frozen=True, rename="pascal"):
+    """The weight of one block device, 10 to 1000."""
+
+    path: str
+    weight: int
+
+
+class RateDevice(msgspec.Struct, frozen=True, rename="pascal"):
+    """A rate for one block device: bytes or operations a second."""
+
+    path: str
+    rate: int
+
+
 class HostConfig(msgspec.Struct, frozen=True, rename="pascal"):
     """The part of a request that belongs to this machine: limits, mounts, ports, privileges. Sizes are bytes."""
 
@@ -124,6 +138,9 @@ class HostConfig(msgspec.Struct, frozen=True, rename="pascal"):
     cpu_quota: int = 0
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
+    cpu_realtime_period: int = 0
+    cpu_realtime_runtime: int = 0
+    kernel_memory: int = 0
     pids_limit: int | None = None
     oom_score_adj: int = 0
     oom_kill_disable: bool | None = None
@@ -146,6 +163,11 @@ class HostConfig(msgspec.Struct, frozen=True, rename="pascal"):
     masked_paths: tuple[str, ...] | None = None
     readonly_paths: tuple[str, ...] | None = None
     blkio_weight: int = 0
+    blkio_weight_device: tuple[WeightDevice, ...] | None = None
+    blkio_device_read_bps: tuple[RateDevice, ...] | None = None
+    blkio_device_write_bps: tuple[RateDevice, ...] | None = None
+    blkio_device_read_i_ops: tuple[RateDevice, ...] | None = None
+    blkio_device_write_i_ops: tuple[RateDevice, ...] | None = None
     links: tuple[str, ...] | None = None
     runtime: str | None = None
     storage_opt: dict[str, str] | None = None
@@ -242,7 +264,6 @@ def merge_env(lower: tuple[str, ...], upper: tuple[str, ...]) -> tuple[str, ...]
 _OFF: Mapping[str, tuple[Any, ...]] = {
     "volumes_from": (None, ()),
     "publish_all_ports": (False,),
-    "blkio_weight": (0,),
     "links": (None, ()),
     "storage_opt": (None, {}),
     "device_requests": (None, ()),
@@ -251,7 +272,6 @@ _OFF: Mapping[str, tuple[Any, ...]] = {
     "cgroup_parent": ("",),
     "isolation": (None, "", "default"),
     "runtime": (None, "", "glassdock", "runc"),
-    "oom_kill_disable": (None, False),
     "volume_driver": ("", "local"),
 }
 
@@ -265,12 +285,6 @@ def refuse_unsupported(host: HostConfig) -> None:
     if host.log_config.type not in ("", "json-file", "none"):
         message = f"logger: no log driver named '{host.log_config.type}' is registered"
         raise InvalidParameter(message, "Use json-file or none.")
-    if host.memory_swappiness is not None and not -1 <= host.memory_swappiness <= 100:
-        raise InvalidParameter(f"Invalid value: {host.memory_swappiness}, valid memory swappiness range is 0-100")
-    if 0 < host.memory < 6 * 1024 * 1024:
-        raise InvalidParameter("Minimum memory limit allowed is 6MB")
-    if host.nano_cpus and (host.cpu_quota or host.cpu_period):
-        raise InvalidParameter("Conflicting options: Nano CPUs and CPU Quota/Period cannot both be set")
 
 
 def check_health(healthcheck: oci.Healthcheck | None) -> None:

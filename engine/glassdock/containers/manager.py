@@ -16,21 +16,22 @@ import signal
 import time
 from pathlib import Path
 
-import msgspec
-
 from glassdock import trace
 from glassdock.containers import config as configs
-from glassdock.containers import freezer, repair, restarts, spec
-from glassdock.containers.config import CreateRequest, RestartPolicy
+from glassdock.containers import freezer, limits, repair, restarts, spec
+from glassdock.containers.config import CreateRequest
 from glassdock.containers.execs import Execs
 from glassdock.containers.health import Checks
 from glassdock.containers.held import Held
+from glassdock.containers.limits import Update
 from glassdock.containers.model import Container, Status, Trace, move
 from glassdock.containers.parts import Live, Parts
 from glassdock.containers.removal import Removal, close_pending
 from glassdock.containers.runs import Runs
 from glassdock.containers.streams import Streams, pair
-from glassdock.errors import Conflict, InvalidParameter, NotFound, NotModified
+from glassdock.errors import Conflict, GlassdockError, InvalidParameter, NotFound, NotModified
+from glassdock.runtime import cgroups
+from glassdock.runtime.cgroup_support import support
 from glassdock.runtime.launch import Attach
 
 _STOP_GRACE = 10  # seconds between the stop signal and SIGKILL, as Docker's
@@ -90,13 +91,14 @@ class Manager:
             self._parts.need_launcher()
             with trace.span("images.find", reference=request.config.image):
                 image = self._parts.images.get(request.config.image)
+            host, discarded = limits.fit(request.host, support())
             container = Container(
                 id=secrets.token_hex(32),
                 name=self._store.check_name(name) if name else self._store.new_name(),
                 created=time.time_ns(),
                 image=image.id,
                 config=configs.merge(request.config, image.config.config),
-                host=request.host,
+                host=host,
                 networking=request.networking,
             )
             spec.check(container)
@@ -110,7 +112,7 @@ class Manager:
                 undo.pop_all()
         self._held.of(container).trace.add(recording.spans)
         self._held.event("create", container)
-        return container, spec.warnings(container)
+        return container, [*discarded, *spec.warnings(container)]
 
     async def start(self, reference: str) -> Container:
         """Run it; raises NotModified where it runs already, StartFailed where the kernel or the image refuses."""
@@ -282,16 +284,29 @@ class Manager:
         self._store.rename(container, name)
         self._held.event("rename", container, oldName=f"/{old}")
 
-    async def set_restart_policy(self, reference: str, policy: RestartPolicy) -> Container:
-        """Another restart policy, from its next end on; raises InvalidParameter, Conflict with --rm."""
+    async def update(self, reference: str, asked: Update) -> list[str]:
+        """Other limits, at once where it runs, and another restart policy; returns warnings.
+
+        Raises InvalidParameter, Conflict where old and new contradict each other or the kernel refuses.
+        """
         container = self.get(reference)
-        restarts.check(policy, auto_remove=False)
+        restarts.check(asked.restart_policy, auto_remove=False)
+        fitted, warnings = limits.fit(asked, support(), update=True)
         async with self._held.of(container).lock:
-            if container.host.auto_remove and policy.name not in (None, "", "no"):
-                raise Conflict("Restart policy cannot be updated because AutoRemove is enabled for the container")
-            container.host = msgspec.structs.replace(container.host, restart_policy=policy)
+            try:
+                if container.state.status in (Status.REMOVING, Status.DEAD):
+                    raise Conflict('container is marked for removal and cannot be "update"')
+                host = limits.changed(container.host, fitted)
+                cgroups.check(limits.resources(host))
+                if container.state.running and not cgroups.unavailable():
+                    group = cgroups.open_cgroup(spec.cgroup_of(container.id, self._parts.paths.tag))
+                    warnings += await asyncio.to_thread(group.apply, limits.resources(host))
+            except GlassdockError as error:
+                raise type(error)(f"Cannot update container {container.id}: {error}") from error
+            container.host = host
             self._held.save(container)
-        return container
+        self._held.event("update", container)
+        return warnings
 
     async def attach(self, reference: str, streams: Streams) -> int:
         """A socket to the container's streams (a file descriptor); before the start it is kept for the start."""

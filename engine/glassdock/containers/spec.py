@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from glassdock.containers import files, restarts
+from glassdock.containers import files, limits, restarts
 from glassdock.containers.config import HostConfig, MountPoint, check_health, refuse_unsupported
 from glassdock.containers.model import Container
 from glassdock.errors import CommandNotExecutable, CommandNotFound, InvalidParameter, NotSupported
@@ -61,7 +61,7 @@ def runtime_spec(container: Container, folder: Path, tag: str) -> oci.Spec:
         linux=oci.Linux(
             namespaces=_namespaces(host),
             cgroups_path="" if cgroups.unavailable() else cgroup_of(container.id, tag),
-            resources=_resources(host),
+            resources=limits.resources(host, _device_rules(host)),
             sysctl=dict(host.sysctls or {}),
             seccomp=_seccomp(host, caps),
             masked_paths=() if host.privileged else _or(host.masked_paths, defaults.masked_paths()),
@@ -143,25 +143,9 @@ def exit_code_of(error: BaseException) -> int:
 def warnings(container: Container) -> list[str]:
     """What the client is told beside the new id."""
     missing = set(_capabilities(container.host)) - capabilities.available()
-    lost = _discarded(container.host)
     if not missing:
-        return lost
-    return [f"This machine does not let the engine grant {', '.join(sorted(missing))}: left out."]
-
-
-def _discarded(host: HostConfig) -> list[str]:
-    """The limits that go by the board where there is no cgroup, in Docker's words."""
-    if not cgroups.unavailable():
         return []
-    asked = {
-        "memory limit": host.memory or host.memory_reservation or host.memory_swap,
-        "CPU shares": host.cpu_shares,
-        "CPU cfs quota": host.nano_cpus or host.cpu_quota or host.cpu_period,
-        "cpuset": host.cpuset_cpus or host.cpuset_mems,
-        "pids limit": host.pids_limit and host.pids_limit > 0,
-    }
-    text = "Your kernel does not support {} capabilities or the cgroup is not mounted. Limitation discarded."
-    return [text.format(name) for name, value in asked.items() if value]
+    return [f"This machine does not let the engine grant {', '.join(sorted(missing))}: left out."]
 
 
 def environment(container: Container, *, tty: bool) -> tuple[str, ...]:
@@ -260,29 +244,8 @@ def _absolute(target: str) -> str:
     return clean
 
 
-def _resources(host: HostConfig) -> oci.Resources:
-    quota, period = host.cpu_quota, host.cpu_period
-    if host.nano_cpus:
-        period = 100_000
-        quota = host.nano_cpus * period // 1_000_000_000
-    swap = host.memory_swap or (2 * host.memory if host.memory else 0)
-    return oci.Resources(
-        devices=(oci.DeviceRule(allow=True),) if host.privileged else defaults.device_rules(),
-        memory=oci.Memory(
-            limit=host.memory or None,
-            reservation=host.memory_reservation or None,
-            swap=swap or None,
-            swappiness=None if host.memory_swappiness in (None, -1) else host.memory_swappiness,
-        ),
-        cpu=oci.CPU(
-            shares=host.cpu_shares or None,
-            quota=quota or None,
-            period=period or None,
-            cpus=host.cpuset_cpus,
-            mems=host.cpuset_mems,
-        ),
-        pids=oci.Pids(limit=host.pids_limit) if host.pids_limit and host.pids_limit > 0 else None,
-    )
+def _device_rules(host: HostConfig) -> tuple[oci.DeviceRule, ...]:
+    return (oci.DeviceRule(allow=True),) if host.privileged else defaults.device_rules()
 
 
 def _rlimits(host: HostConfig) -> tuple[oci.Rlimit, ...]:

@@ -56,6 +56,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/containers/{name}/unpause", containers.unpause),
     ("GET", "/containers/{name}/top", containers.top),
     ("GET", "/containers/{name}/stats", stats.stats),
+    ("POST", "/containers/{name}/update", stats.update),
     ("POST", "/containers/{name}/wait", containers.wait),
     ("POST", "/containers/{name}/attach", containers.attach),
     ("POST", "/containers/{name}/resize", containers.resize),

@@ -1,6 +1,6 @@
 """Handlers for what containers use, and for changing what they may use: `docker stats` and `docker update`.
 
-Interface: `stats`; `shown(container, reading, before)`: a reading in Docker's JSON.
+Interface: `stats`, `update`; `shown(container, reading, before)`: a reading in Docker's JSON.
 
 Rules: the numbers are the kernel's, the shape is the one that Docker gives for the same version of control groups. A
 container that does not run has the shape without numbers.
@@ -16,6 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
+from glassdock.containers.limits import Update
 from glassdock.containers.model import Container
 from glassdock.containers.stats import Reading
 from glassdock.daemon import answers, views
@@ -53,6 +54,13 @@ async def stats(request: web.Request) -> web.StreamResponse:
             before = reading
         await response.write_eof()
         return response
+
+
+async def update(request: web.Request) -> web.StreamResponse:
+    """POST /containers/{name}/update."""
+    asked = Update.parse(await request.read())
+    warnings = await request.app[ENGINE].containers.update(request.match_info["name"], asked)
+    return answers.json({"Warnings": warnings or None})
 
 
 def shown(container: Container, reading: Reading, before: Reading) -> dict[str, Any]:

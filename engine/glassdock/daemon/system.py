@@ -19,6 +19,8 @@ from glassdock.daemon.answers import API_VERSION, ENGINE, MIN_API_VERSION, filte
 from glassdock.errors import InvalidParameter, Unauthorized
 from glassdock.events import Event
 from glassdock.registry.auth import Credentials
+from glassdock.runtime import cgroups
+from glassdock.runtime.cgroup_support import support
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -86,21 +88,14 @@ async def info(request: web.Request) -> web.StreamResponse:
                 "Authorization": None,
                 "Log": ["json-file", "none"],
             },
-            "MemoryLimit": True,
-            "SwapLimit": True,
-            "CpuCfsPeriod": True,
-            "CpuCfsQuota": True,
-            "CPUShares": True,
-            "CPUSet": True,
-            "PidsLimit": True,
-            "OomKillDisable": False,
+            **_limits(),
             "IPv4Forwarding": _forwarding(),
             "Debug": False,
             "NFd": len(os.listdir("/proc/self/fd")),
             "NGoroutines": len(asyncio.all_tasks()),
             "SystemTime": views.when(time.time_ns()),
             "LoggingDriver": "json-file",
-            "CgroupDriver": "cgroupfs",
+            "CgroupDriver": "none" if cgroups.unavailable() else "cgroupfs",
             "CgroupVersion": engine.cgroup_version,
             "NEventsListener": 0,
             "KernelVersion": machine.release,
@@ -144,9 +139,38 @@ async def info(request: web.Request) -> web.StreamResponse:
             "InitCommit": {"ID": "", "Expected": ""},
             "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
             "ProductLicense": "Apache-2.0",
-            "Warnings": engine.warnings,
+            "Warnings": [*engine.warnings, *_missing()],
         }
     )
+
+
+def _limits() -> dict[str, bool]:
+    """Which limits a container can have on this machine."""
+    there = support()
+    return {
+        "MemoryLimit": there.memory,
+        "SwapLimit": there.swap,
+        "CpuCfsPeriod": there.quota,
+        "CpuCfsQuota": there.quota,
+        "CPUShares": there.shares,
+        "CPUSet": there.cpuset,
+        "PidsLimit": there.pids,
+        "OomKillDisable": there.oom_kill_disable,
+    }
+
+
+def _missing() -> list[str]:
+    """What Docker warns of, in its words."""
+    words = {
+        "memory": "memory limit",
+        "swap": "swap limit",
+        "shares": "cpu shares",
+        "quota": "cpu cfs quota",
+        "cpuset": "cpuset",
+        "pids": "pids limit",
+        "throttle": "blkio throttle" if cgroups.version() == "1" else "io.max",
+    }
+    return [f"WARNING: No {words[name]} support" for name in support().missing if name in words]
 
 
 def _forwarding() -> bool:
