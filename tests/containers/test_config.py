@@ -62,8 +62,3 @@ def test_a_bare_name_is_recorded_instead_of_the_images_value() -> None:
 def test_an_option_that_is_not_built_is_refused_and_named() -> None:
     with pytest.raises(NotSupported, match="--links"):
         refuse(HostConfig(links=("a:b",)))
-
-
-def test_a_memory_limit_below_six_megabytes_is_refused_as_by_docker() -> None:
-    with pytest.raises(InvalidParameter, match="6MB"):
-        refuse(HostConfig(memory=1024))
