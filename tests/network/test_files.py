@@ -71,3 +71,10 @@ def test_what_was_asked_for_comes_first(source: Path) -> None:
 
 def test_without_any_server_the_public_ones_are_named(tmp_path: Path) -> None:
     assert lines(files.resolv_conf(source=tmp_path / "missing"))[0] == "nameserver 8.8.8.8"
+
+
+def test_a_stand_in_answers_where_only_loopback_servers_are_named(tmp_path: Path, source: Path) -> None:
+    stub = tmp_path / "stub"
+    stub.write_text("nameserver 127.0.0.53\n")
+    assert lines(files.resolv_conf(source=stub, stand_in="10.0.2.3")) == ["nameserver 10.0.2.3"]
+    assert lines(files.resolv_conf(source=source, stand_in="10.0.2.3"))[0] == "nameserver 10.0.0.2"

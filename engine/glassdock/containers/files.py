@@ -37,6 +37,7 @@ def write(folder: Path, container: Container, endpoint: Endpoint) -> None:
             search=host.dns_search or (),
             options=host.dns_options or (),
             machine=endpoint.netns_fd is None,
+            stand_in=endpoint.dns,
         ),
     }
     for name, data in contents.items():

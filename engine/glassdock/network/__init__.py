@@ -7,8 +7,9 @@ Reading order, the core idea first:
 - `addresses.py`: subnets and leases. `nat.py`: the way out. `ports.py`: the way in. `files.py`: names.
 - `home.py`: root's bridges are on the machine's network, an ordinary user's on a network of the engine's own.
 - `bridged.py`: one bridge network at work. `manager.py`: the verbs, and what is kept ready. `records.py`: the disk.
+- `wayout.py`, `keeper.py`: pasta or slirp4netns, for a network apart from the machine's.
 - `netlink.py`: many messages in one send; pyroute2's only user, with `nat.py`.
 
-Rules: nothing here forks or calls a program. Threads that visit a container's namespace come home before they are used
-again.
+Rules: nothing here forks or calls a program, but the keeper of the way out, which is a process of its own. Threads that
+visit a container's namespace come home before they are used again.
 """

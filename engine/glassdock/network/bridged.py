@@ -69,7 +69,7 @@ class Bridged:
     def __init__(self, network: Network, tag: str) -> None:
         self.network = network
         self.ready: deque[Place] = deque()
-        self._cables = f"gd{tag}v" if tag else "veth"
+        self._cables = cables(tag)
         # The pile of unplugged cables; a group's number is the machine's, so it is derived from the bridge's name.
         digest = hashlib.sha256(network.interface.encode()).digest()
         self._group = int.from_bytes(digest[:4], "big") | 1 << 31
@@ -174,6 +174,11 @@ class Bridged:
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+
+
+def cables(tag: str) -> str:
+    """How the names of an engine's cables begin."""
+    return f"gd{tag}v" if tag else "veth"
 
 
 def _delete(host: Socket, links: Sequence[Link]) -> None:

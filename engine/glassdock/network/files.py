@@ -51,14 +51,18 @@ def resolv_conf(
     search: Sequence[str] = (),
     options: Sequence[str] = (),
     machine: bool = False,
+    stand_in: str = "",
     source: Path = _RESOLV_CONF,
 ) -> bytes:
     """/etc/resolv.conf: what was asked for, else the machine's own from `source`.
 
-    `machine` is true for a container on the machine's own network, which reaches its loopback servers too.
+    `machine` is true for a container on the machine's own network, which reaches its loopback servers too; `stand_in`
+    is a server that answers for those where it does not.
     """
     own = _read(source)
-    if not machine and own["nameserver"] and not _reachable(own["nameserver"]):
+    if not machine and stand_in:
+        own["nameserver"] = _reachable(own["nameserver"]) or [stand_in]
+    elif not machine and own["nameserver"] and not _reachable(own["nameserver"]):
         own["nameserver"] = _read(_RESOLVED)["nameserver"]
     found = list(servers) or (own["nameserver"] if machine else _reachable(own["nameserver"])) or list(_PUBLIC)
     # A search of "." is Docker's way to ask for none.

@@ -30,12 +30,13 @@ import msgspec
 from glassdock import trace
 from glassdock.errors import Conflict, GlassdockError, InvalidParameter, NotSupported
 from glassdock.network import addresses, namespaces, netlink
-from glassdock.network.bridged import Bridged, Surroundings
+from glassdock.network.bridged import Bridged, Surroundings, cables
 from glassdock.network.home import Home
 from glassdock.network.model import Endpoint, Network, PortBinding
 from glassdock.network.ports import Publisher
 from glassdock.network.records import Records
 from glassdock.network.veth import Owner
+from glassdock.network.wayout import WayOut
 from glassdock.paths import Paths, atomic_write
 
 _READY = 6  # places kept ready
@@ -56,6 +57,7 @@ class Manager:
         self._endpoints: dict[str, Endpoint] = {}
         self._publisher = Publisher()
         self._home = Home(paths.networks)
+        self._way_out: WayOut | None = None
         self._refusal = ""
         self._graves: dict[str, list[int]] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -83,10 +85,7 @@ class Manager:
         try:
             await asyncio.to_thread(netlink.messages)
             self._home = await asyncio.to_thread(Home.open, self._folder)
-            beyond = None
-            if self._home.own:
-                beyond = await asyncio.to_thread(Surroundings.here)
-                self._publisher = Publisher(self._socket)
+            beyond = await self._go_apart() if self._home.own else None
             kept = await self._in(self._path, bridged.up, live, beyond)
         except (OSError, NotSupported) as error:
             self._refusal = str(error)
@@ -98,6 +97,14 @@ class Manager:
             self._endpoints[owner.container] = self._describe(bridged.network, owner, cable, None)
         await self._publish_again()
         self._refill_soon(0)
+
+    async def _go_apart(self) -> Surroundings:
+        """Publish from, and find a way out of, a network that is not the machine's."""
+        beyond = await asyncio.to_thread(Surroundings.here)
+        self._publisher = Publisher(self._socket)
+        self._way_out = WayOut(self._home, self._folder, cables(self._tag))
+        await asyncio.to_thread(self._way_out.begin, beyond.networks)
+        return beyond
 
     async def stop(self) -> None:
         """Let go of everything; bridge and cables stay where containers still run, and for them alone."""
@@ -118,6 +125,11 @@ class Manager:
         for endpoint in self._endpoints.values():
             if endpoint.netns_fd is not None:
                 os.close(endpoint.netns_fd)
+        if self._way_out is not None:
+            if self._endpoints:
+                self._way_out.leave()
+            else:
+                await self._way_out.close(functools.partial(self._in, self._path))
         self._path.shutdown()
         self._yard.shutdown()
         (self._home.close if self._endpoints else self._home.remove)()
@@ -137,7 +149,8 @@ class Manager:
     def warnings(self) -> list[str]:
         """What does not work, one sentence each: for `docker info`."""
         statuses = [f"network {network.name}: {network.status}" for network in self._known.all() if network.status]
-        return statuses + ([self._home.status] if self._home.status else []) + self.problems
+        problems = [self._home.status, self._way_out.problem if self._way_out else ""]
+        return statuses + [problem for problem in problems if problem] + self.problems
 
     def endpoint(self, container_id: str) -> Endpoint | None:
         """Where the container is plugged in."""
@@ -192,6 +205,8 @@ class Manager:
     async def _plug_in(
         self, bridged: Bridged, container: str, name: str, mac: str | None, ip: str | None, ports: Sequence[PortBinding]
     ) -> Endpoint:
+        if self._way_out is not None and not bridged.network.internal:
+            await self._way_out.ensure(functools.partial(self._in, self._path))
         async with contextlib.AsyncExitStack() as undo:
             address = bridged.leases.take(container, _address(ip))
             undo.callback(bridged.leases.free, container)
@@ -349,9 +364,8 @@ class Manager:
         mine = tuple(endpoint for endpoint in self._endpoints.values() if endpoint.network_id == network.id)
         return msgspec.structs.replace(network, containers=mine)
 
-    @staticmethod
     def _describe(
-        network: Network, owner: Owner, cable: str, descriptor: int | None, ports: tuple[PortBinding, ...] = ()
+        self, network: Network, owner: Owner, cable: str, descriptor: int | None, ports: tuple[PortBinding, ...] = ()
     ) -> Endpoint:
         return Endpoint(
             container_id=owner.container,
@@ -364,6 +378,7 @@ class Manager:
             mac=owner.mac,
             ports=ports,
             interface=cable,
+            dns=self._way_out.dns if self._way_out and not network.internal else "",
         )
 
 

@@ -36,7 +36,8 @@ class Endpoint:
     """One container's place in one network.
 
     `netns_fd` is the container's network namespace, None for the machine's own; the manager owns the descriptor and
-    closes it at `detach`. `interface` is the near end of the cable.
+    closes it at `detach`. `interface` is the near end of the cable, `dns` a server that stands in for the machine's
+    where those on its loopback cannot be reached.
     """
 
     container_id: str
@@ -49,6 +50,7 @@ class Endpoint:
     mac: str = ""
     ports: tuple[PortBinding, ...] = ()
     interface: str = ""
+    dns: str = ""
 
 
 class Network(msgspec.Struct, frozen=True):
