@@ -21,6 +21,8 @@ from glassdock.client.run import Attach, Ran, Start
 from glassdock.errors import InvalidParameter
 
 _NAMES = click.argument("names", nargs=-1, required=True, metavar="CONTAINER [CONTAINER...]")
+_KEYS_TEXT = "Override the key sequence for detaching a container"
+_DETACH_KEYS = click.option("--detach-keys", default="", metavar="string", help=_KEYS_TEXT)
 _HELP = {"help_option_names": ["-h", "--help"]}
 
 
@@ -88,19 +90,21 @@ def wait(names: tuple[str, ...]) -> Call:
 @click.command(help="Start stopped containers.", context_settings=_HELP)
 @click.option("-a", "--attach", "follow", is_flag=True, help="Attach STDOUT/STDERR and forward signals")
 @click.option("-i", "--interactive", is_flag=True, help="Attach the container's STDIN")
+@_DETACH_KEYS
 @_NAMES
-def start(names: tuple[str, ...], follow: bool, interactive: bool) -> Call:
+def start(names: tuple[str, ...], follow: bool, interactive: bool, detach_keys: str) -> Call:
     """Parse `start`."""
-    return Call(Start(names, follow, interactive), _ended)
+    return Call(Start(names, follow, interactive, detach_keys), _ended)
 
 
 @click.command(help="Attach standard input, output and error to a running container.", context_settings=_HELP)
 @click.option("--no-stdin", is_flag=True, help="Do not attach STDIN")
 @click.option("--sig-proxy/--no-sig-proxy", default=True, help="Proxy all received signals to the process")
+@_DETACH_KEYS
 @click.argument("name", metavar="CONTAINER")
-def attach(name: str, no_stdin: bool, sig_proxy: bool) -> Call:
+def attach(name: str, no_stdin: bool, sig_proxy: bool, detach_keys: str) -> Call:
     """Parse `attach`."""
-    return Call(Attach(name, stdin=not no_stdin, proxy=sig_proxy), _ended)
+    return Call(Attach(name, stdin=not no_stdin, proxy=sig_proxy, detach_keys=detach_keys), _ended)
 
 
 def _inspect(kind: str, text: str) -> Callable[..., Any]:

@@ -18,6 +18,7 @@ _SETTINGS = {"allow_interspersed_args": False, "help_option_names": ["--help"]}
 
 @click.command("exec", context_settings=_SETTINGS, help="Execute a command in a running container.")
 @click.option("-d", "--detach", is_flag=True, help="Detached mode: run command in the background")
+@click.option("--detach-keys", default="", metavar="string", help="Override the key sequence for detaching a container")
 @click.option("-e", "--env", multiple=True, metavar="list", help="Set environment variables")
 @click.option("--env-file", multiple=True, metavar="list", help="Read in a file of environment variables")
 @click.option("-i", "--interactive", is_flag=True, help="Keep STDIN open even if not attached")

@@ -109,6 +109,7 @@ _SETTINGS = {"allow_interspersed_args": False, "help_option_names": ["--help"]}
 @_container_options
 @click.option("-d", "--detach", is_flag=True, help="Run container in background and print container ID")
 @click.option("--sig-proxy/--no-sig-proxy", default=True, help="Proxy received signals to the process")
+@click.option("--detach-keys", default="", metavar="string", help="Override the key sequence for detaching")
 @click.option("--cidfile", metavar="string", help="Write the container ID to the file")
 @click.option("--stdin", metavar="text", help="Glassdock: what the container reads from its STDIN; implies -i")
 @click.option("--check", is_flag=True, help="Glassdock: a non-zero exit code is an error")
@@ -117,14 +118,16 @@ def run(**values: Any) -> Call:
     """Parse `run`."""
     text, cidfile = values.pop("stdin"), values.pop("cidfile")
     check, record, pull, replace = (values.pop(name) for name in ("check", "record", "pull", "replace"))
-    proxy = values.pop("sig_proxy")
+    proxy, keys = values.pop("sig_proxy"), values.pop("detach_keys")
     if text is not None:
         values["interactive"] = True
     if values["remove"] and values["restart"] and values["restart"] != "no":
         raise click.UsageError("conflicting options: cannot specify both --restart and --rm")
     options = options_of(values)
     stdin = None if text is None else text.encode()
-    verb = Run(options, pull=pull, replace=replace, check=check, record=record, stdin=stdin, proxy=proxy)
+    verb = Run(
+        options, pull=pull, replace=replace, check=check, record=record, stdin=stdin, proxy=proxy, detach_keys=keys
+    )
 
     def show(ran: Ran) -> int:
         if cidfile:
@@ -135,7 +138,7 @@ def run(**values: Any) -> Call:
 
             for line in lines(merge(ran.spans, ran.engine_spans)):
                 click.echo(line, err=True)
-        if ran.exit_code is None:
+        if ran.exit_code is None and not ran.detached:
             click.echo(ran.id)
         return ran.exit_code or 0
 

@@ -15,9 +15,11 @@ import os
 import selectors
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 from glassdock.client import wire
 from glassdock.client.session import Output, Session
+from glassdock.containers.detach import Watch
 
 _HIGH_WATER = 256 * 1024
 STDOUT, STDERR = 1, 2
@@ -43,18 +45,29 @@ class Frames:
 
 
 def attach(
-    session: Session, container: str, *, stdin: bool, stdout: bool = True, stderr: bool = True, logs: bool = False
+    session: Session,
+    container: str,
+    *,
+    stdin: bool,
+    stdout: bool = True,
+    stderr: bool = True,
+    logs: bool = False,
+    keys: str = "",
 ) -> wire.Upgraded:
-    """Attach to a container, before or after its start. Raises what the engine says."""
+    """Attach to a container, before or after its start; `keys` are the detach keys. Raises what the engine says."""
     wanted = {"stream": True, "stdin": stdin, "stdout": stdout, "stderr": stderr, "logs": logs}
     query = "&".join(f"{name}=1" for name, on in wanted.items() if on)
+    query += f"&detachKeys={quote(keys)}" if keys else ""
     trace = session.api.headers.get("Glassdock-Trace", "")
     path = f"/v{session.api.api_version}/containers/{container}/attach?{query}"
     return wire.upgrade(session.address, path, {"Glassdock-Trace": trace})
 
 
-def pump(stream: wire.Upgraded, output: Output, *, framed: bool, stdin: int | bytes | None) -> None:
-    """Copy the container's output to `output` and `stdin` to the container, until its output ends."""
+def pump(stream: wire.Upgraded, output: Output, *, framed: bool, stdin: int | bytes | None, keys: bytes = b"") -> bool:
+    """Copy the container's output to `output` and `stdin` to the container, until its output ends.
+
+    True where the detach keys were typed first.
+    """
     frames = Frames()
 
     def deliver(data: bytes) -> None:
@@ -63,26 +76,32 @@ def pump(stream: wire.Upgraded, output: Output, *, framed: bool, stdin: int | by
 
     with selectors.PollSelector() as selector:
         selector.register(stream, selectors.EVENT_READ)
-        sender = _Sender(stream, stdin, selector)
+        sender = _Sender(stream, stdin, selector, keys)
         if stream.pending():
             deliver(stream.recv())
         while True:
             sender.give()
+            if sender.detached:
+                return True
             for key, events in selector.select():
                 if key.fileobj is not stream:
                     sender.take()
                 elif events & selectors.EVENT_READ:
                     data = stream.recv()
                     if not data:
-                        return
+                        return False
                     deliver(data)
 
 
 class _Sender:
     """Stdin on its way to the container: what was read and not yet sent."""
 
-    def __init__(self, stream: wire.Upgraded, stdin: int | bytes | None, selector: selectors.BaseSelector) -> None:
+    def __init__(
+        self, stream: wire.Upgraded, stdin: int | bytes | None, selector: selectors.BaseSelector, keys: bytes
+    ) -> None:
         self._stream, self._selector = stream, selector
+        self._keys = Watch(keys) if keys else None
+        self.detached = False
         self._waiting = stdin if isinstance(stdin, bytes) else b""
         self._source = stdin if isinstance(stdin, int) else None
         self._open = stdin is not None
@@ -92,7 +111,11 @@ class _Sender:
         """Read what the person wrote."""
         assert self._source is not None
         data = os.read(self._source, 65536)
-        self._waiting += data
+        if self._keys is not None:
+            typed, self.detached = self._keys.feed(data)
+            self._waiting += typed
+        else:
+            self._waiting += data
         if not data:
             self._watch(False)
             self._source = None

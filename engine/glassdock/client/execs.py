@@ -18,6 +18,7 @@ from glassdock.client import wire
 from glassdock.client.attach import pump
 from glassdock.client.mapping import mapped
 from glassdock.client.session import Session
+from glassdock.containers import detach
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,12 @@ class Exec:
     workdir: str = ""
     privileged: bool = False
     stdin: bytes | None = None
+    detach_keys: str = ""
 
     def do(self, session: Session) -> Executed:
         """Run it and wait for its end. Raises `NotFound`, `Conflict` where the container does not run."""
         attached = not self.detach
+        keys = detach.parse(self.detach_keys) if self.tty else b""
         with trace.span("client.exec"), mapped(session.address):
             made = session.api.exec_create(
                 self.name,
@@ -60,6 +63,7 @@ class Exec:
                 user=self.user,
                 environment=list(self.env),
                 workdir=self.workdir or None,
+                detach_keys=self.detach_keys or None,
             )["Id"]
             if self.detach:
                 session.api.exec_start(made, detach=True)
@@ -71,7 +75,10 @@ class Exec:
             if session.follow_exec is not None and self.tty:
                 stack.enter_context(session.follow_exec(session, made))
             source = session.stdin if self.stdin is None else self.stdin
-            pump(stream, session.output, framed=not self.tty, stdin=source if self.interactive else None)
+            source = source if self.interactive else None
+            if pump(stream, session.output, framed=not self.tty, stdin=source, keys=keys):
+                session.output.note("read escape sequence")
+                return Executed(made, self.name, self.argv)
         with mapped(session.address):
             code = session.api.exec_inspect(made)["ExitCode"]
         return Executed(made, self.name, self.argv, code)

@@ -24,6 +24,7 @@ from glassdock.client.extras import post
 from glassdock.client.images import Pull
 from glassdock.client.mapping import mapped
 from glassdock.client.session import Session
+from glassdock.containers import detach
 
 _GRACE = 2
 _NO_IMAGE = re.compile(r"No such image", re.IGNORECASE)
@@ -40,6 +41,7 @@ class Ran:
     named: bool = False
     removed: bool = False
     started: bool = True
+    detached: bool = False
     warnings: tuple[str, ...] = ()
     spans: tuple[trace.Span, ...] = ()
     engine_spans: tuple[Mapping[str, Any], ...] = ()
@@ -95,6 +97,7 @@ class Run:
     record: bool = False
     stdin: bytes | None = None
     proxy: bool = True
+    detach_keys: str = ""
 
     def do(self, session: Session) -> Ran:
         """The run, ended, or left running with `detach`. Raises what the engine says, `GlassdockError` for `check`."""
@@ -125,16 +128,19 @@ class Run:
         if self.options.detach:
             _start(session, made.id)
             return made
+        keys = detach.parse(self.detach_keys) if self.options.tty else b""
         with contextlib.ExitStack() as stack:
             with trace.span("client.attach"):
-                stream = stack.enter_context(attach(session, made.id, stdin=self.options.interactive))
+                wants = self.options.interactive
+                stream = stack.enter_context(attach(session, made.id, stdin=wants, keys=self.detach_keys))
             condition = "removed" if self.options.remove else "next-exit"
             waiting = stack.enter_context(_wait(session, made.id, condition))
             _start(session, made.id)
             if session.follow is not None and self.proxy:
                 stack.enter_context(session.follow(session, made.id, self.options.tty))
             with trace.span("client.follow"):
-                pump(stream, session.output, framed=not self.options.tty, stdin=self._input(session))
+                if pump(stream, session.output, framed=not self.options.tty, stdin=self._input(session), keys=keys):
+                    return _detached(session, made)
             with trace.span("client.wait"):
                 code = _exit_code(session, waiting)
         return replace(made, exit_code=code, removed=self.options.remove)
@@ -161,6 +167,7 @@ class Start:
     names: tuple[str, ...]
     attach: bool = False
     interactive: bool = False
+    detach_keys: str = ""
 
     def do(self, session: Session) -> Ran | tuple[str, ...]:
         """The names, or with `attach` what became of the container."""
@@ -170,7 +177,7 @@ class Start:
             return self.names
         if len(self.names) != 1:
             raise errors.InvalidParameter("you cannot start and attach multiple containers at once")
-        return _followed(session, self.names[0], stdin=self.interactive, starts=True)
+        return _followed(session, self.names[0], stdin=self.interactive, starts=True, keys=self.detach_keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,13 +187,20 @@ class Attach:
     name: str
     stdin: bool = True
     proxy: bool = True
+    detach_keys: str = ""
 
     def do(self, session: Session) -> Ran:
         """What became of it. Raises `Conflict` if it does not run."""
-        return _followed(session, self.name, stdin=self.stdin, starts=False, proxy=self.proxy)
+        return _followed(session, self.name, stdin=self.stdin, starts=False, proxy=self.proxy, keys=self.detach_keys)
 
 
-def _followed(session: Session, name: str, *, stdin: bool, starts: bool, proxy: bool = True) -> Ran:
+def _detached(session: Session, made: Ran) -> Ran:
+    session.output.note("read escape sequence")
+    return replace(made, detached=True)
+
+
+def _followed(session: Session, name: str, *, stdin: bool, starts: bool, proxy: bool = True, keys: str = "") -> Ran:
+    pressed = detach.parse(keys)
     with mapped(session.address):
         found = session.api.inspect_container(name)
     if not starts and not found["State"]["Running"]:
@@ -194,15 +208,18 @@ def _followed(session: Session, name: str, *, stdin: bool, starts: bool, proxy: 
     config = found["Config"]
     wants = stdin and session.stdin is not None and config["OpenStdin"]
     with contextlib.ExitStack() as stack:
-        stream = stack.enter_context(attach(session, name, stdin=wants))
+        stream = stack.enter_context(attach(session, name, stdin=wants, keys=keys))
         waiting = stack.enter_context(_wait(session, name, "next-exit" if starts else "not-running"))
         if starts:
             _start(session, name)
         if session.follow is not None and proxy:
             stack.enter_context(session.follow(session, name, config["Tty"]))
-        pump(stream, session.output, framed=not config["Tty"], stdin=session.stdin if wants else None)
+        source, pressed = session.stdin if wants else None, pressed if config["Tty"] else b""
+        made = Ran(id=found["Id"], name=found["Name"].lstrip("/"), image=config["Image"], named=True)
+        if pump(stream, session.output, framed=not config["Tty"], stdin=source, keys=pressed):
+            return _detached(session, made)
         code = _exit_code(session, waiting)
-    return Ran(id=found["Id"], name=found["Name"].lstrip("/"), image=config["Image"], exit_code=code, named=True)
+    return replace(made, exit_code=code)
 
 
 def _start(session: Session, container: str) -> None:

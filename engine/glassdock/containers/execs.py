@@ -195,6 +195,10 @@ class Execs:
         status: ExitStatus = await process.wait()
         self._event("exec_die", made, exitCode=str(status.code))
 
+    def detached(self, made: Exec) -> None:
+        """Its client has typed its detach keys."""
+        self._event("exec_detach", made)
+
     def forget(self, made: Exec) -> None:
         """Nobody will ask for it any more."""
         self._all.pop(made.id, None)
@@ -209,7 +213,7 @@ class Execs:
 
     def _event(self, action: str, made: Exec, **more: str) -> None:
         container, words = made.container, " ".join(made.config.cmd or ())
-        told = f"{action}: {words}" if action != "exec_die" else action
+        told = f"{action}: {words}" if action in ("exec_create", "exec_start") else action
         self._held.event(told, container, execID=made.id, **more)
 
 

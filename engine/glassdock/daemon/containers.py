@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from glassdock.containers import detach
 from glassdock.containers import top as processes
 from glassdock.containers.config import CreateRequest
 from glassdock.containers.logs import Entry, LogQuery, read
@@ -195,6 +196,7 @@ async def attach(request: web.Request) -> web.StreamResponse:
     engine = request.app[ENGINE]
     container = engine.containers.get(request.match_info["name"])
     streams = Streams(stdin=flag(request, "stdin"), stdout=flag(request, "stdout"), stderr=flag(request, "stderr"))
+    keys = detach.parse(request.query.get("detachKeys", "")) if streams.stdin and container.config.tty else b""
     earlier = b""
     if flag(request, "logs") and (streams.stdout or streams.stderr):
         query = LogQuery(stdout=streams.stdout, stderr=streams.stderr)
@@ -205,7 +207,9 @@ async def attach(request: web.Request) -> web.StreamResponse:
     else:  # only what was written so far: a stream that is at its end
         descriptor, ended = pair()
         os.close(ended)
-    return await hijack.splice(request, descriptor, content_type(request, container), earlier)
+    if await hijack.splice(request, descriptor, content_type(request, container), earlier, keys=keys):
+        engine.containers.event("detach", container)
+    return web.Response()  # never sent: the transport is closed
 
 
 def _framed(container: Container, entry: Entry, query: LogQuery) -> bytes:

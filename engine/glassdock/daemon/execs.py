@@ -9,6 +9,7 @@ Source: https://docs.docker.com/reference/api/engine/version/v1.47/#tag/Exec
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import struct
@@ -17,6 +18,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from glassdock.containers import detach
 from glassdock.containers.execs import Exec, ExecConfig, Execs
 from glassdock.containers.streams import pair
 from glassdock.daemon import answers, hijack
@@ -52,9 +54,15 @@ async def start(request: web.Request) -> web.StreamResponse:
     # The head of the answer goes first, as with Docker: the SDK for Python loses output that comes together with it.
     starting = asyncio.create_task(_start(execs, made, theirs, asked))
     kind = hijack.stream_type(request.match_info.get("version", answers.API_VERSION), tty=asked.tty)
-    response = await hijack.splice(request, ours, kind)
+    keys = b""
+    if made.config.tty and made.config.attach_stdin:
+        with contextlib.suppress(InvalidParameter):  # Docker falls back to its own here
+            keys = detach.parse("")
+            keys = detach.parse(made.config.detach_keys)
+    if await hijack.splice(request, ours, kind, keys=keys):
+        execs.detached(made)
     await starting
-    return response
+    return web.Response()  # never sent: the transport is closed
 
 
 async def _start(execs: Execs, made: Exec, client: int, asked: _Start) -> None:

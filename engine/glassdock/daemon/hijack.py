@@ -1,11 +1,13 @@
 """A connection that turns into a container's streams: 101, then bytes both ways.
 
 Interface:
-- `await splice(request, fd, content_type)`: answers the request, then passes bytes until one side has ended.
+- `await splice(request, fd, content_type)`: answers the request, then passes bytes until one side has ended; True
+  where the client typed its detach keys.
 - `stream_type(version, tty)`: what such a stream is called.
 
-Rules: bytes are passed on, never looked at. The client may close its writing half (the end of stdin) and goes on
-reading. Each direction stops reading while the other side's buffer is full, so a slow reader costs no memory.
+Rules: bytes are passed on, and looked at only for the detach keys of a terminal. The client may close its writing half
+(the end of stdin) and goes on reading. Each direction stops reading while the other side's buffer is full, so a slow
+reader costs no memory.
 
 Source: https://docs.docker.com/reference/api/engine/version/v1.47/#tag/Container/operation/ContainerAttach
 """
@@ -17,6 +19,8 @@ import socket
 from typing import cast
 
 from aiohttp import web
+
+from glassdock.containers.detach import Watch
 
 RAW = "application/vnd.docker.raw-stream"
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
@@ -33,13 +37,19 @@ class _Side(asyncio.Protocol):
         self.other: _Side
         self.done = asyncio.get_running_loop().create_future()
         self.ends_the_other = False
+        self.watch: Watch | None = None
+        self.detached = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        if self.watch is not None:
+            data, self.detached = self.watch.feed(data)
         if self.other.transport is not None and not self.other.transport.is_closing():
             self.other.transport.write(data)
+        if self.detached and self.transport is not None:
+            self.transport.close()
 
     def eof_received(self) -> bool:
         far = self.other.transport
@@ -66,11 +76,17 @@ class _Side(asyncio.Protocol):
             self.other.transport.resume_reading()
 
 
-async def splice(request: web.Request, descriptor: int, content_type: str, before: bytes = b"") -> web.StreamResponse:
-    """Answer 101 (200 where the client asked for no upgrade), send `before`, and pass bytes until both sides end."""
+async def splice(
+    request: web.Request, descriptor: int, content_type: str, before: bytes = b"", *, keys: bytes = b""
+) -> bool:
+    """Answer 101 (200 where the client asked for no upgrade), send `before`, and pass bytes until both sides end.
+
+    With `keys` the client's bytes are watched for them: then it is let go, and True is returned.
+    """
     loop = asyncio.get_running_loop()
     client, container = _Side(), _Side()
     client.other, container.other = container, client
+    client.watch = Watch(keys) if keys else None
     container.ends_the_other = True  # the container's end of output is the end of the connection
     transport = request.transport
     if transport is None:
@@ -94,7 +110,7 @@ async def splice(request: web.Request, descriptor: int, content_type: str, befor
             container.transport.close()
         transport.close()
         cast(asyncio.Protocol, http).connection_lost(None)
-    return web.Response()  # never sent: the transport is closed
+    return client.detached
 
 
 def stream_type(version: str, *, tty: bool) -> str:
