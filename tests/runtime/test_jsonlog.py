@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from glassdock.runtime.jsonlog import LONGEST, JsonLog, timestamp
+from glassdock.runtime.jsonlog import LONGEST, JsonLog, LogOptions, timestamp
 
 
 def rows(path: Path) -> list[tuple[str, str]]:
@@ -78,3 +80,47 @@ def test_no_path_is_no_log() -> None:
 )
 def test_times_are_gos(nanoseconds: int, text: str) -> None:
     assert timestamp(nanoseconds) == text
+
+
+def numbered(path: Path) -> list[str]:
+    return [text.strip() for _, text in rows(path)]
+
+
+def test_a_new_file_begins_after_the_size_and_the_oldest_goes(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = JsonLog(str(path), LogOptions(max_size=200, max_file=3))
+    for number in range(20):
+        log.write("stdout", b"%d\n" % number)
+    log.close()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["log", "log.1", "log.2"]
+    found = [*numbered(tmp_path / "log.2"), *numbered(tmp_path / "log.1"), *numbered(path)]
+    assert found == [str(number) for number in range(20 - len(found), 20)]
+    assert all(200 <= (tmp_path / name).stat().st_size < 300 for name in ("log.1", "log.2"))
+
+
+def test_one_file_begins_anew(tmp_path: Path) -> None:
+    log = JsonLog(str(tmp_path / "log"), LogOptions(max_size=200))
+    for number in range(10):
+        log.write("stdout", b"%d\n" % number)
+    log.close()
+    assert numbered(tmp_path / "log")[-1] == "9"
+    assert [file.name for file in tmp_path.iterdir()] == ["log"]
+
+
+def test_old_files_are_compressed(tmp_path: Path) -> None:
+    log = JsonLog(str(tmp_path / "log"), LogOptions(max_size=200, max_file=4, compress=True))
+    for number in range(20):
+        log.write("stdout", b"%d\n" % number)
+    log.close()
+    os.waitpid(log._compressor, 0)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["log", "log.1.gz", "log.2.gz", "log.3.gz"]
+    with gzip.open(tmp_path / "log.1.gz") as file:
+        first = json.loads(file.readline())
+    assert int(first["log"]) < 20
+
+
+def test_attributes_are_in_every_entry(tmp_path: Path) -> None:
+    log = JsonLog(str(tmp_path / "log"), LogOptions(attributes={"tag": "web"}))
+    log.write("stdout", b"a\nb\n")
+    log.close()
+    assert [json.loads(line)["attrs"] for line in (tmp_path / "log").read_text().splitlines()] == [{"tag": "web"}] * 2

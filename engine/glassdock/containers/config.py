@@ -282,9 +282,6 @@ def refuse_unsupported(host: HostConfig) -> None:
         if getattr(host, name) not in allowed:
             option = name.replace("_", "-")
             raise NotSupported(f"--{option} is not supported yet", "Leave it out; `engine/README.md` lists the gaps.")
-    if host.log_config.type not in ("", "json-file", "none"):
-        message = f"logger: no log driver named '{host.log_config.type}' is registered"
-        raise InvalidParameter(message, "Use json-file or none.")
 
 
 def check_health(healthcheck: oci.Healthcheck | None) -> None:

@@ -17,7 +17,7 @@ import contextlib
 import time
 
 from glassdock import trace
-from glassdock.containers import files, restarts, spec
+from glassdock.containers import files, logging, restarts, spec
 from glassdock.containers.health import Checks
 from glassdock.containers.held import Held
 from glassdock.containers.model import Container, EndpointRecord, State, Status, move
@@ -71,6 +71,7 @@ class Runs:
                 user=container.config.user or "",
                 groups=container.host.group_add or (),
                 log_path="" if container.host.log_config.type == "none" else str(held.log_path(container)),
+                log=logging.options(container),
                 stdin=container.config.open_stdin,
                 stdin_once=container.config.stdin_once,
                 init=bool(container.host.init),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from glassdock.containers import files, limits, restarts
+from glassdock.containers import files, limits, logging, restarts
 from glassdock.containers.config import HostConfig, MountPoint, check_health, refuse_unsupported
 from glassdock.containers.model import Container
 from glassdock.errors import CommandNotExecutable, CommandNotFound, InvalidParameter, NotSupported
@@ -33,6 +33,7 @@ def check(container: Container) -> None:
     refuse_unsupported(container.host)
     restarts.check(container.host.restart_policy, auto_remove=container.host.auto_remove)
     check_health(container.config.healthcheck)
+    logging.check(container.host.log_config)
     signal_number(container.config.stop_signal or "TERM")
     runtime_spec(container, Path("/"), "")
     ports(container)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from glassdock.containers import detach
+from glassdock.containers import detach, logging
 from glassdock.containers import top as processes
 from glassdock.containers.config import CreateRequest
 from glassdock.containers.logs import Entry, LogQuery, read
@@ -214,7 +214,7 @@ async def attach(request: web.Request) -> web.StreamResponse:
 
 def _framed(container: Container, entry: Entry, query: LogQuery) -> bytes:
     """An entry of the log as the stream has it: raw with a terminal, else in a frame."""
-    text = entry.text(query.timestamps)
+    text = entry.text(query)
     if container.config.tty:
         return text
     return struct.pack(">BxxxL", 2 if entry.stream == "stderr" else 1, len(text)) + text
@@ -225,6 +225,7 @@ async def logs(request: web.Request) -> web.StreamResponse:
     engine = request.app[ENGINE]
     container = engine.containers.get(request.match_info["name"])
     query = log_query(request)
+    logging.readable(container)
     response = web.StreamResponse(headers={"Content-Type": content_type(request, container)})
     await response.prepare(request)
     async for entry in read(engine.containers.log_path(container), query, lambda: container.state.running):
@@ -247,6 +248,7 @@ def log_query(request: web.Request) -> LogQuery:
         since=_moment(request, "since"),
         until=_moment(request, "until"),
         timestamps=flag(request, "timestamps"),
+        details=flag(request, "details"),
     )
 
 

@@ -29,6 +29,7 @@ from glassdock.linux.mount import AT_FDCWD, MountAttr, OpenTree, mount_setattr, 
 from glassdock.oci.runtime import Linux, Spec
 from glassdock.paths import Paths
 from glassdock.runtime import capabilities, cgroups, defaults, messages, plan, plan_process, seccomp
+from glassdock.runtime.jsonlog import LogOptions
 from glassdock.runtime.messages import AnyMessage, Exited, ExitStatus, Failed, Failure, Order, Refused, Started, Task
 from glassdock.runtime.remains import POOL_PREFIX, bury, holder, settle, settled, short_path
 from glassdock.trace import Span
@@ -58,6 +59,7 @@ class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
     user: str = ""
     groups: tuple[str, ...] = ()
     log_path: str = ""
+    log: LogOptions = LogOptions()
     stdin: bool = False
     stdin_once: bool = False
     syscalls: bool = False
@@ -323,6 +325,7 @@ def _prepare(request: LaunchRequest, netns: int | None, attach: Sequence[Attach]
         cgroup=linux.cgroups_path,
         resources=linux.resources,
         log_path=request.log_path,
+        log=request.log,
         stdin=request.stdin,
         stdin_once=request.stdin_once,
         terminal=bool(spec.process and spec.process.terminal),

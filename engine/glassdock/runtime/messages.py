@@ -28,6 +28,7 @@ from glassdock.errors import (
     StartFailed,
 )
 from glassdock.oci.runtime import Resources
+from glassdock.runtime.jsonlog import LogOptions
 from glassdock.runtime.plan import Plan
 from glassdock.trace import Span
 
@@ -51,6 +52,7 @@ class Task(msgspec.Struct, frozen=True):
     cgroup: str = ""
     resources: Resources | None = None
     log_path: str = ""
+    log: LogOptions = LogOptions()
     stdin: bool = False
     stdin_once: bool = False
     terminal: bool = False

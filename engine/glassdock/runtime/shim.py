@@ -126,7 +126,7 @@ class Shim:
                     os.close(descriptor)
             # What follows is done while the child mounts, on a processor of its own.
             with trace.span("runtime.open_log"):
-                self._log = self._streams.log = JsonLog(task.log_path)
+                self._log = self._streams.log = JsonLog(task.log_path, task.log)
                 self._listen()
             if warnings is None:
                 warnings = self._name_child(task, child)
