@@ -83,22 +83,6 @@ async def test_nft_shows_the_rules_as_they_are_described(networks: Manager, path
     assert at_home(paths, lambda: shown_by_nft(table)) == ""
 
 
-@pytest.mark.needs_root
-@pytest.mark.needs("nft")
-@roots_network
-def test_a_firewall_that_drops_what_it_does_not_know_is_named() -> None:
-    firewall = "add table ip elsewhere; add chain ip elsewhere fw { type filter hook forward priority 0; policy drop; }"
-    place = namespaces.make()
-    try:
-        assert inside(place.fd, nat.blockers) == []
-        inside(place.fd, lambda: subprocess.run(["nft", firewall], check=True))
-        assert inside(place.fd, nat.blockers) == ["table elsewhere chain fw"]
-        status = inside(place.fd, lambda: nat.up("gdnone0", IPv4Network("10.1.0.0/16")))
-        assert "may be dropped by the firewall (table elsewhere chain fw)" in status
-    finally:
-        place.close()
-
-
 def shown_by_nft(table: str) -> str:
     words = ["nft", "list", "table", "ip", table]
     return subprocess.run(words, capture_output=True, text=True, check=False).stdout
