@@ -40,6 +40,7 @@ from glassdock.registry.client import Client as Registry
 from glassdock.registry.storage import Storage
 from glassdock.runtime import cgroups
 from glassdock.runtime.launch import Launcher
+from glassdock.unionfs import drivers
 from glassdock.unionfs.overlay import Snapshotter
 
 
@@ -80,7 +81,7 @@ class Engine:
             address = await _serve_registry(paths, registry_port, closing, warnings)
             registry = Registry(mirrors={"docker.io": [f"http://{address}"]})
             closing.push_async_callback(registry.close)
-            snapshots = Snapshotter(paths)
+            snapshots = Snapshotter(paths, drivers.choose(paths))
             images = Images(paths, snapshots)
             events = Bus()
             networks = Networks(paths)

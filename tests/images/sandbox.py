@@ -26,6 +26,7 @@ from typing import Any
 
 from glassdock.errors import GlassdockError
 from glassdock.images import below, layer
+from glassdock.linux import ids
 from glassdock.linux.mount import MountFlag, UmountFlag, mount, umount2
 from glassdock.unionfs import trees
 
@@ -92,6 +93,7 @@ def careless(path: Path) -> None:
 
 def attempt(unpack: Callable[[Path], None], path: Path, scratch: Path) -> dict[str, Any]:
     """Unpack in a fresh overlay, in a child; what happened, what is inside, what changed outside."""
+    ids.mapping()  # read while there is a /proc
     pool = scratch / "pool"
     pool.mkdir(exist_ok=True)
     mount("tmpfs", str(pool), "tmpfs", MountFlag.NOSUID, "size=256m")

@@ -120,8 +120,8 @@ def _commit(store: Store, asked: Commit, config: ContainerConfig) -> Image:
     created = dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z")
     with trace.span("images.commit", key=asked.key), store.lease() as lease:
         lease.held |= {asked.image.id, *(one.chain_id for one in asked.image.layers)}
-        with store.ingest() as writer:
-            packed = pack.measure(store.snapshotter.upper(asked.key), writer)
+        with store.ingest() as writer, store.snapshotter.changed(asked.key) as changed:
+            packed = pack.measure(changed, writer)
             lease.held.add(packed.diff_id)
         empty = packed.tar_size == 2 * BLOCK
         if not empty:

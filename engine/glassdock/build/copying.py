@@ -31,12 +31,12 @@ from glassdock.build.sources import Entry, Hidden, Item, select, walk
 from glassdock.build.work import CopyWork
 from glassdock.images import layer
 from glassdock.linux.openat2 import Resolve, open_in_root, openat2
+from glassdock.unionfs import contents, ownership
 
 _LINKS = 40
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NOTHING = Hidden(Matcher(()), Matcher(()))
-_CANNOT_CLONE = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @dataclass(slots=True)
@@ -94,7 +94,7 @@ class Copier:
         place = self._place(self.work.destination, name)
         with place as (directory, last), os.fdopen(_new_file(directory, last), "wb") as file:
             file.write(content)
-            os.fchown(file.fileno(), *(self.owner or (0, 0)))
+            ownership.give(file.fileno(), *(self.owner or (0, 0)))
             os.fchmod(file.fileno(), self._mode(stat.S_IFREG | 0o644))
 
     def _mode(self, old: int) -> int:
@@ -148,7 +148,7 @@ class Copier:
         kind = stat.S_IFMT(info.st_mode)
         if kind == stat.S_IFREG:
             with entry.file() as source, _opened(_new_file(directory, name)) as made:
-                _pour(source.fileno(), made)
+                contents.copy(source.fileno(), made)
                 self._dress(made, entry)
                 os.utime(made, ns=_times(entry))
         elif kind == stat.S_IFDIR:
@@ -156,16 +156,16 @@ class Copier:
                 self._dress(made, entry)
         elif kind != stat.S_IFSOCK:  # a socket is nothing without the process that listens on it
             _make_node(directory, name, entry)
-            os.chown(name, *self._owner_of(info), dir_fd=directory, follow_symlinks=False)
+            os.utime(name, ns=_times(entry), dir_fd=directory, follow_symlinks=False)
+            ownership.give_node(name, directory, *self._owner_of(info))
             if kind != stat.S_IFLNK:
                 os.chmod(name, self._mode(info.st_mode), dir_fd=directory)
-            os.utime(name, ns=_times(entry), dir_fd=directory, follow_symlinks=False)
 
     def _dress(self, made: int, entry: Entry) -> None:
         """Owner first: it takes the set-id bits and capabilities away that come after it."""
-        os.chown(made, *self._owner_of(entry.info))
+        ownership.give(made, *self._owner_of(entry.info))
         for key, value in entry.attributes:
-            os.setxattr(made, key, value)
+            ownership.set_attribute(made, key, value)
         os.chmod(made, self._mode(entry.info.st_mode))
 
     def _owner_of(self, info: os.stat_result) -> tuple[int, int]:
@@ -227,9 +227,10 @@ def make_directories(target: int, path: str, mode: int, owner: tuple[int, int], 
                     following = make_directories(target, there, mode, owner, links=links - 1)
                 else:
                     os.mkdir(name, 0o700, dir_fd=directory)
-                    os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
                     following = open_in_root(target, walked, _DIRECTORY)
-                    os.chmod(f"/proc/self/fd/{following}", mode)
+                    with _opened(os.open(f"/proc/self/fd/{following}", os.O_RDONLY | os.O_DIRECTORY)) as made:
+                        ownership.give(made, *owner)
+                        os.chmod(made, mode)
             except NotADirectoryError:
                 raise ValueError(f"cannot copy to non-directory: {walked}") from None
             os.close(directory)
@@ -302,20 +303,8 @@ def _make_node(directory: int, name: str, entry: Entry) -> None:
     elif stat.S_ISCHR(info.st_mode) and info.st_rdev == 0:
         raise ValueError(f"{name} is a device 0:0, which overlayfs takes for a whiteout")
     else:
-        os.mknod(name, stat.S_IFMT(info.st_mode) | 0o600, info.st_rdev, dir_fd=directory)
+        ownership.make_device(name, stat.S_IFMT(info.st_mode) | 0o600, info.st_rdev, directory)
 
 
 def _times(entry: Entry) -> tuple[int, int]:
     return entry.info.st_atime_ns, entry.info.st_mtime_ns
-
-
-def _pour(source: int, made: int) -> None:
-    """Copy a file's content, in the kernel."""
-    try:
-        while os.copy_file_range(source, made, 1 << 30):
-            pass
-    except OSError as error:
-        if error.errno not in _CANNOT_CLONE:
-            raise
-        while os.sendfile(made, source, None, 1 << 30):
-            pass

@@ -290,7 +290,7 @@ class Execution:
                 )
             lowers = self.tools.snapshots.chain(state.chain_id) if state.chain_id else ()
             below = [self.tools.snapshots.layer_path(one) for one in lowers]
-            remove_stubs(self.tools.snapshots.upper(key), below, [mount.target for mount in work.mounts])
+            remove_stubs(self.tools.snapshots.finish(key), below, [mount.target for mount in work.mounts])
             made = await self._seal(state, key)
             self.observer.removed(name)
             return made
@@ -319,12 +319,12 @@ class Execution:
             chain = self._chain_of(work) if work.origin is not None else None
             if chain is not None:
                 mounts.append(snapshots.view(chain))
-            upper = snapshots.upper(key)
+            beside = snapshots.beside(key) if work.link else None
 
             def carry_out(roots: list[int]) -> None:
                 source = roots[1] if chain is not None else os.open(self.request.context, os.O_RDONLY | os.O_DIRECTORY)
                 # --link writes beside the layers below, not through them: their links do not matter.
-                target = os.open(upper, os.O_RDONLY | os.O_DIRECTORY) if work.link else roots[0]
+                target = os.open(beside, os.O_RDONLY | os.O_DIRECTORY) if beside else roots[0]
                 try:
                     with trace.span("build.copy", destination=work.destination):
                         Copier(source, target, work, hidden, scratch, names=roots[0]).run()
@@ -343,7 +343,7 @@ class Execution:
                 os.close(make_directories(roots[0], work.path, 0o755, owner))
 
             await in_roots([self._mount(key)], self.tools.paths.tmp, carry_out)
-            if not os.listdir(self.tools.snapshots.upper(key)):
+            if not os.listdir(self.tools.snapshots.finish(key)):
                 return Made("")  # it was there: no layer
             return await self._seal(state, key)
 

@@ -25,11 +25,11 @@ from dataclasses import dataclass
 from glassdock.build.ignore import Matcher, component
 from glassdock.build.work import CopyWork
 from glassdock.linux.openat2 import open_in_root
+from glassdock.unionfs import ownership
 
 _WILD = re.compile(r"(?<!\\)[*?\[]")
 _NAMES = ("utf-8", "surrogateescape")  # a file's name is bytes
-# overlayfs's own attributes are not the file's.
-_NOT_COPIED = ("trusted.overlay.", "user.overlay.", "security.selinux")
+_NOT_COPIED = "security.selinux"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +176,13 @@ def walk(root: int, item: Item, hidden: Hidden) -> Iterator[Entry]:
     if item.directory:
         directory = open_in_root(root, item.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            yield from _entry("", os.dup(directory))
+            yield from _entry("", os.dup(directory), ownership.seen(directory, os.fstat(directory)))
             yield from _walk(directory, item.path, "", hidden)
         finally:
             os.close(directory)
     elif not hidden.excludes.excludes(posixpath.basename(item.path)):
-        yield from _entry("", open_in_root(root, item.path, os.O_PATH))
+        found = open_in_root(root, item.path, os.O_PATH)
+        yield from _entry("", found, ownership.seen(found, os.fstat(found)))
 
 
 def _walk(directory: int, whole: str, below: str, hidden: Hidden) -> Iterator[Entry]:
@@ -191,11 +192,12 @@ def _walk(directory: int, whole: str, below: str, hidden: Hidden) -> Iterator[En
         if is_hidden and not may_hold:
             continue
         found = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-        is_directory = stat.S_ISDIR(os.fstat(found).st_mode)
+        info = os.fstat(found)
+        is_directory = stat.S_ISDIR(info.st_mode)
         if is_hidden:
             os.close(found)
         else:
-            yield from _entry(place, found)
+            yield from _entry(place, found, ownership.seen_node(name, directory, info))
         if is_directory:
             inside = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
             try:
@@ -204,10 +206,9 @@ def _walk(directory: int, whole: str, below: str, hidden: Hidden) -> Iterator[En
                 os.close(inside)
 
 
-def _entry(path: str, found: int) -> Iterator[Entry]:
+def _entry(path: str, found: int, info: os.stat_result) -> Iterator[Entry]:
     """The entry of an O_PATH descriptor, which is closed behind it."""
     try:
-        info = os.fstat(found)
         kind = stat.S_IFMT(info.st_mode)
         link = os.readlink("", dir_fd=found) if kind == stat.S_IFLNK else ""
         attributes = _attributes(found) if kind in (stat.S_IFREG, stat.S_IFDIR) else ()
@@ -217,9 +218,7 @@ def _entry(path: str, found: int) -> Iterator[Entry]:
 
 
 def _attributes(found: int) -> tuple[tuple[str, bytes], ...]:
-    here = f"/proc/self/fd/{found}"
-    names = sorted(name for name in os.listxattr(here) if not name.startswith(_NOT_COPIED))
-    return tuple((name, os.getxattr(here, name)) for name in names)
+    return tuple(pair for pair in ownership.attributes(found).items() if pair[0] != _NOT_COPIED)
 
 
 def digest(root: int, items: list[Item], hidden: Hidden, *, owners: bool) -> Digest:

@@ -18,7 +18,8 @@ import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from glassdock.images.below import find, is_opaque
+from glassdock.images.below import find
+from glassdock.unionfs import marks
 
 _FILES = ("etc/hosts", "etc/hostname", "etc/resolv.conf")
 _DIRECTORIES = ("proc", "sys", "dev")
@@ -68,4 +69,4 @@ def _was_passed_through(directory: Path, upper: Path, lowers: Sequence[Path]) ->
         return True
     ours, theirs = directory.lstat(), below[1]
     same = (ours.st_mode, ours.st_uid, ours.st_gid) == (theirs.st_mode, theirs.st_uid, theirs.st_gid)
-    return same and not is_opaque(os.fsencode(directory))
+    return same and not marks.is_opaque(os.fsencode(directory))

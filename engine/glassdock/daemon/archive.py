@@ -27,7 +27,6 @@ from glassdock.daemon.answers import ENGINE
 from glassdock.daemon.rooted import Found, in_container
 from glassdock.errors import Forbidden, InvalidParameter
 from glassdock.images import layer
-from glassdock.unionfs.mounts import Mount
 
 _CHUNK = 1 << 18
 # Go's os.FileMode, which is not the kernel's.
@@ -131,9 +130,7 @@ async def export(request: web.Request) -> web.StreamResponse:
     """GET /containers/{name}/export: the whole root as a tar."""
     engine = request.app[ENGINE]
     container = engine.containers.get(request.match_info["name"])
-    mount = engine.snapshots.mount_of(container.id)
-    # The writable layer as one more layer: what is mounted in a running container is no part of it.
-    view = Mount((mount.upper, *mount.lowers), readonly=True)
+    view = engine.snapshots.frozen(container.id)
     with tempfile.TemporaryFile(dir=engine.paths.tmp) as spool:
         await in_roots([view], engine.paths.tmp, lambda roots: rooted.whole(roots[0], spool))
         engine.events.publish("container", "export", container.id, {"name": container.name})

@@ -17,10 +17,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from glassdock.errors import Corrupt
-from glassdock.images.inside import Inside, Parts, Place, is_whiteout
+from glassdock.images.inside import Inside, Parts, Place
 from glassdock.images.tar import show
-
-_PRIVATE = ("trusted.overlay.", "user.overlay.")
+from glassdock.unionfs import contents, marks
 
 
 def settle(
@@ -52,24 +51,16 @@ def find(lowers: Sequence[Path], path: Parts) -> tuple[bytes, os.stat_result] | 
                 status = os.lstat(at)
             except FileNotFoundError:
                 break
-            if is_whiteout(status):
+            if marks.is_whiteout(status, at):
                 return None
             if number == len(path) - 1:
                 return at, status
             if not stat.S_ISDIR(status.st_mode):
                 return None
-            hidden = hidden or is_opaque(at)
+            hidden = hidden or marks.is_opaque(at)
         if hidden:
             return None
     return None
-
-
-def is_opaque(directory: bytes | int) -> bool:
-    """True if nothing below this directory shows through it."""
-    try:
-        return os.getxattr(directory, "trusted.overlay.opaque") in (b"y", b"x")
-    except OSError:
-        return False
 
 
 def _link(inside: Inside, name: Parts, target: Parts, lowers: Sequence[Path]) -> None:
@@ -90,21 +81,20 @@ def _copy_up(source: bytes, status: os.stat_result, place: Place) -> None:
     fd = os.open(place.name, flags, 0o600, dir_fd=place.fd)
     try:
         with open(source, "rb") as file:
-            while os.sendfile(fd, file.fileno(), None, 1 << 30):
-                pass
+            contents.copy(file.fileno(), fd)
     finally:
         os.close(fd)
     _copy_attributes(source, status, place)
 
 
 def _copy_attributes(source: bytes, status: os.stat_result, place: Place) -> None:
-    fd = os.open(place.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.fd)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(place.name, flags, dir_fd=place.fd)
     try:
-        os.fchown(fd, status.st_uid, status.st_gid)
-        for key in os.listxattr(source):
-            if not key.startswith(_PRIVATE):
-                os.setxattr(fd, key, os.getxattr(source, key))
-        os.fchmod(fd, status.st_mode & 0o7777)
-        os.utime(fd, ns=(status.st_atime_ns, status.st_mtime_ns))
+        lower = os.open(source, flags)
+        try:
+            contents.dress(lower, status, fd)
+        finally:
+            os.close(lower)
     finally:
         os.close(fd)

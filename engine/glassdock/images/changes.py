@@ -14,6 +14,7 @@ Source: moby, `pkg/archive/changes.go` (the answer of `docker diff`)
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -21,8 +22,7 @@ from dataclasses import dataclass
 
 from glassdock import trace
 from glassdock.errors import from_oserror
-from glassdock.images.below import is_opaque
-from glassdock.images.inside import is_whiteout
+from glassdock.unionfs import marks, ownership
 from glassdock.unionfs.overlay import Snapshotter
 
 Row = tuple[str, int]
@@ -47,15 +47,15 @@ class _Found:
 
 def changes(snapshotter: Snapshotter, name: str) -> Changes:
     """Compare a layer with what is below it. Raises NotFound, GlassdockError."""
-    if name.startswith("sha256:"):
-        own, parent = snapshotter.layer_path(name), snapshotter.parent(name)
-    else:
-        own, parent = snapshotter.upper(name), snapshotter.base(name)
+    is_chain = name.startswith("sha256:")
+    parent = snapshotter.parent(name) if is_chain else snapshotter.base(name)
     below = [os.fsencode(snapshotter.layer_path(chain)) for chain in snapshotter.chain(parent)] if parent else []
     found = _Found([], [], [], set())
     with trace.span("images.changes", of=name):
         try:
-            _compare(os.fsencode(own), below, found)
+            layer = contextlib.nullcontext(snapshotter.layer_path(name)) if is_chain else snapshotter.changed(name)
+            with layer as own:
+                _compare(os.fsencode(own), below, found)
         except OSError as error:
             raise from_oserror(error, "comparing layers") from error
     return Changes(*(tuple(sorted(rows)) for rows in (found.added, found.changed, found.deleted)))
@@ -67,13 +67,13 @@ def _compare(own: bytes, below: list[bytes], found: _Found) -> None:
     while pending:
         directory, lowers, path = pending.pop()
         names = sorted(os.fsencode(entry.name) for entry in os.scandir(directory))
-        if lowers and is_opaque(directory):
+        if lowers and marks.is_opaque(directory):
             _deleted(lowers, path, set(names), found)
             lowers = []
         for name in names:
             here, at = directory + b"/" + name, path + b"/" + name
-            status = os.lstat(here)
-            if is_whiteout(status):
+            status = _status(here)
+            if marks.is_whiteout(status, here):
                 _delete(lowers, at, name, found)
                 continue
             lower, through = _shows(lowers, name)
@@ -83,6 +83,12 @@ def _compare(own: bytes, below: list[bytes], found: _Found) -> None:
                 continue
             for hidden in through:
                 _deleted([hidden], at, set(), found)
+
+
+def _status(path: bytes) -> os.stat_result:
+    """With the owner that is remembered, where it could not be given."""
+    status = os.lstat(path)
+    return status if stat.S_ISLNK(status.st_mode) else ownership.seen(path, status)
 
 
 def _row(status: os.stat_result, lower: os.stat_result | None, at: bytes, found: _Found) -> None:
@@ -111,17 +117,17 @@ def _shows(lowers: list[bytes], name: bytes) -> tuple[os.stat_result | None, lis
     for lower in lowers:
         at = lower + b"/" + name
         try:
-            status = os.lstat(at)
+            status = _status(at)
         except FileNotFoundError:
             continue
-        if is_whiteout(status):
+        if marks.is_whiteout(status, at):
             break
         if not stat.S_ISDIR(status.st_mode):
             first = first or (None if through else status)
             break
         first = first or status
         through.append(at)
-        if is_opaque(at):
+        if marks.is_opaque(at):
             break
     return first, through
 

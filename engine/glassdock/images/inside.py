@@ -25,6 +25,7 @@ from typing import Self
 
 from glassdock.errors import Corrupt
 from glassdock.images.tar import show
+from glassdock.unionfs import marks
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LINKS = 40
@@ -55,6 +56,10 @@ class Place:
         except FileNotFoundError:
             return None
 
+    def is_whiteout(self, status: os.stat_result) -> bool:
+        """True if what is there, with this status, marks a deleted name."""
+        return marks.is_whiteout(status, self.name, self.fd)
+
 
 def clean(name: bytes) -> Parts:
     """The components of a name from an archive; raises Corrupt for one longer than the kernel takes."""
@@ -68,11 +73,6 @@ def clean(name: bytes) -> Parts:
         elif part not in (b"", b"."):
             parts.append(part)
     return tuple(parts)
-
-
-def is_whiteout(status: os.stat_result) -> bool:
-    """True for overlayfs's mark of a deleted name."""
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
 @dataclass(slots=True)
@@ -172,7 +172,7 @@ class Inside:
             return None
         if stat.S_ISLNK(status.st_mode):
             return os.readlink(name, dir_fd=fd)
-        if is_whiteout(status) and make:
+        if make and marks.is_whiteout(status, name, fd):
             os.unlink(name, dir_fd=fd)
             os.mkdir(name, dir_fd=fd)
             os.chmod(name, _IMPLIED, dir_fd=fd)
@@ -190,7 +190,7 @@ def hide_below(fd: int, name: bytes) -> None:
     """Make the directory `name` opaque: what lower layers have in it is not seen."""
     directory = os.open(name, _DIRECTORY, dir_fd=fd)
     try:
-        os.setxattr(directory, "trusted.overlay.opaque", b"y")
+        marks.make_opaque(directory)
     finally:
         os.close(directory)
 

@@ -30,15 +30,14 @@ from glassdock import trace
 from glassdock.errors import Corrupt, GlassdockError, NotSupported, StorageFull, from_oserror
 from glassdock.images import below, tar
 from glassdock.images.compression import CHUNK, decompress
-from glassdock.images.inside import Inside, Parts, Place, clean, hide_below, is_whiteout
+from glassdock.images.inside import Inside, Parts, Place, clean, hide_below
 from glassdock.images.tar import Entry, Reader, show
-from glassdock.unionfs import trees
+from glassdock.unionfs import marks, ownership, trees
 from glassdock.unionfs.overlay import Snapshotter
 
 _WHITEOUT = b".wh."
 _META = b".wh..wh."
 _OPAQUE = b".wh..wh..opq"
-_OVERLAY = (b"trusted.overlay.", b"user.overlay.")
 _NODES = {tar.CHARACTER: stat.S_IFCHR, tar.DEVICE: stat.S_IFBLK, tar.FIFO: stat.S_IFIFO}
 _IDS = (1 << 32) - 1
 _OVERHEAD = 1 << 30  # of headers and padding, beside the files
@@ -165,7 +164,7 @@ class _Unpacker:
 
     def _whiteout(self, place: Place, entry: Entry) -> None:
         if place.name == _OPAQUE:
-            os.setxattr(place.fd, "trusted.overlay.opaque", b"y")
+            marks.make_opaque(place.fd)
             return
         if place.name.startswith(_META):
             return
@@ -174,13 +173,13 @@ class _Unpacker:
             raise Corrupt(f"{entry.shown()} is a whiteout of {show(hidden.name)}")
         status = hidden.status()
         if status is None:
-            os.mknod(hidden.name, stat.S_IFCHR, 0, dir_fd=place.fd)
+            marks.make_whiteout(hidden.name, place.fd)
         elif stat.S_ISDIR(status.st_mode):
             hide_below(place.fd, hidden.name)  # this layer's directory stays, the lower layers' goes
 
     def _directory(self, place: Place, entry: Entry) -> None:
         status = place.status()
-        hides = status is not None and is_whiteout(status)
+        hides = status is not None and place.is_whiteout(status)
         if status is None or not stat.S_ISDIR(status.st_mode):
             place = self._replace(place, status)
             os.mkdir(place.name, 0o700, dir_fd=place.fd)
@@ -211,7 +210,7 @@ class _Unpacker:
             device = os.makedev(entry.major, entry.minor)
             if entry.kind == tar.CHARACTER and device == 0:
                 raise Corrupt(f"{entry.shown()} is a device 0:0, which overlayfs takes for a whiteout")
-            os.mknod(place.name, _NODES[entry.kind] | 0o600, device, dir_fd=place.fd)
+            ownership.make_device(place.name, _NODES[entry.kind] | 0o600, device, place.fd)
         _node_attributes(place, entry)
 
     def _file(self, place: Place, entry: Entry, reader: Reader) -> None:
@@ -232,7 +231,7 @@ class _Unpacker:
             raise Corrupt(f"the hard link {entry.shown()} has no target")
         found = self._inside.find(target)
         there = found.status() if found else None
-        if there is not None and (stat.S_ISDIR(there.st_mode) or is_whiteout(there)):
+        if there is not None and (stat.S_ISDIR(there.st_mode) or (found and found.is_whiteout(there))):
             raise Corrupt(f"the hard link {entry.shown()} leads to {show(entry.link)}, which is no file")
         if there is not None and status is not None and status.st_ino == there.st_ino:
             return
@@ -271,7 +270,7 @@ class _Unpacker:
 
 def _attributes(fd: int, entry: Entry) -> None:
     """Owner first: it clears the set-id bits and capabilities that come after."""
-    _chown(entry, lambda: os.fchown(fd, entry.uid, entry.gid))
+    _chown(entry, lambda: ownership.give(fd, entry.uid, entry.gid))
     for key, value in _kept_xattrs(entry):
         _set_xattr(fd, key, value, entry)
     os.fchmod(fd, entry.mode)
@@ -281,14 +280,14 @@ def _attributes(fd: int, entry: Entry) -> None:
 
 def _node_attributes(place: Place, entry: Entry) -> None:
     """The same for what must not be opened: a symlink, a device, a fifo."""
-    _chown(entry, lambda: os.chown(place.name, entry.uid, entry.gid, dir_fd=place.fd, follow_symlinks=False))
+    mtime = _bounded(entry.mtime_ns)
+    os.utime(place.name, ns=(mtime, mtime), dir_fd=place.fd, follow_symlinks=False)
+    _chown(entry, lambda: ownership.give_node(place.name, place.fd, entry.uid, entry.gid))
     for key, value in _kept_xattrs(entry):
         path = b"/proc/self/fd/%d/%s" % (place.fd, place.name)
         _set_xattr(path, key, value, entry)
     if entry.kind != tar.SYMLINK:
         os.chmod(place.name, entry.mode, dir_fd=place.fd)  # made just now, nobody else is here: it is no symlink
-    mtime = _bounded(entry.mtime_ns)
-    os.utime(place.name, ns=(mtime, mtime), dir_fd=place.fd, follow_symlinks=False)
 
 
 def _chown(entry: Entry, call: Callable[[], None]) -> None:
@@ -298,15 +297,14 @@ def _chown(entry: Entry, call: Callable[[], None]) -> None:
 
 
 def _kept_xattrs(entry: Entry) -> Iterator[tuple[bytes, bytes]]:
-    return ((key, value) for key, value in entry.xattrs.items() if not key.startswith(_OVERLAY))
+    return ((key, value) for key, value in entry.xattrs.items() if not marks.is_private(os.fsdecode(key)))
 
 
 def _set_xattr(where: int | bytes, key: bytes, value: bytes, entry: Entry) -> None:
     try:
-        os.setxattr(where, key, value, follow_symlinks=isinstance(where, int))
+        # Where this file system has none, or not for such a file, Docker goes on, too.
+        ownership.set_attribute(where, os.fsdecode(key), value)
     except OSError as error:
-        if error.errno in (errno.ENOTSUP, errno.EPERM):
-            return  # this file system has none, or not for such a file: Docker goes on, too
         raise Corrupt(f"{entry.shown()}: the attribute {show(key)} cannot be set: {error.strerror}") from error
 
 

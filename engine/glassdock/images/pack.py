@@ -24,13 +24,11 @@ from pathlib import Path
 from glassdock import trace
 from glassdock.errors import GlassdockError, from_oserror
 from glassdock.images import tar
-from glassdock.images.below import is_opaque
 from glassdock.images.compression import Sink
-from glassdock.images.inside import is_whiteout
 from glassdock.images.model import LayerRecord, chain_ids
 from glassdock.images.tar import BLOCK, Entry
 from glassdock.oci import digest as digests
-from glassdock.unionfs import trees
+from glassdock.unionfs import marks, ownership, trees
 from glassdock.unionfs.overlay import Snapshotter
 from glassdock.unionfs.trees import Node
 
@@ -88,7 +86,7 @@ def measure(folder: Path, out: Sink | None = None) -> Packed:
     size = 0
     with trace.span("images.pack", folder=str(folder)):
         try:
-            if is_opaque(os.fsencode(folder)):
+            if marks.is_opaque(os.fsencode(folder)):
                 target.write(header(Entry(b".wh..wh..opq", tar.FILE, 0, 0, 0, 0, 0)))
             for node in trees.walk(folder):
                 size += member(node, first, target)
@@ -100,7 +98,7 @@ def measure(folder: Path, out: Sink | None = None) -> Packed:
 
 def seal(snapshotter: Snapshotter, key: str) -> LayerRecord:
     """Turn the writable layer `key`, mounted nowhere any more, into a layer of the snapshotter, without copying it."""
-    packed = measure(snapshotter.upper(key))
+    packed = measure(snapshotter.finish(key))
     parent = snapshotter.base(key)
     chain = digests.of(f"{parent} {packed.diff_id}".encode()) if parent else packed.diff_id
     snapshotter.commit(key, chain)
@@ -109,11 +107,12 @@ def seal(snapshotter: Snapshotter, key: str) -> LayerRecord:
 
 def member(node: Node, first: dict[int, bytes], out: Hashing) -> int:
     """Write one node; returns the bytes of content. `first` remembers names of hard links from member to member."""
-    status, path = node.status, node.path
+    path = node.path
+    status = ownership.seen_node(node.name, node.parent, node.status)
     kind = _KINDS.get(stat.S_IFMT(status.st_mode))
     if kind is None:
         return 0  # a socket: its process is gone
-    if is_whiteout(status):
+    if marks.is_whiteout(node.status, node.name, node.parent):
         above, _, name = path.rpartition(b"/")
         out.write(header(Entry(above + b"/.wh." + name if above else b".wh." + name, tar.FILE, 0, 0, 0, 0, 0)))
         return 0
@@ -135,7 +134,7 @@ def member(node: Node, first: dict[int, bytes], out: Hashing) -> int:
         entry.xattrs = _xattrs(fd)
         if entry.kind == tar.DIRECTORY:
             out.write(header(entry))
-            if is_opaque(fd):
+            if marks.is_opaque(fd):
                 out.write(header(Entry(path + b"/.wh..wh..opq", tar.FILE, 0, 0, 0, 0, 0)))
             return 0
         entry.size = status.st_size
@@ -161,9 +160,9 @@ def _content(fd: int, entry: Entry, out: Hashing) -> None:
 
 def _xattrs(fd: int) -> dict[bytes, bytes]:
     return {
-        os.fsencode(key): os.getxattr(fd, key)
-        for key in sorted(os.listxattr(fd))
-        if key == "security.capability" or (key.startswith("user.") and not key.startswith("user.overlay."))
+        os.fsencode(key): value
+        for key, value in ownership.attributes(fd).items()
+        if key == "security.capability" or key.startswith("user.")
     }
 
 

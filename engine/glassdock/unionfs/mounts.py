@@ -1,7 +1,7 @@
 """How to get a root filesystem: a value that the one who needs the root applies in its own mount namespace.
 
 Interface:
-- `Mount(lowers, upper, work, readonly)`: `describe()` tells it, `apply(target)` does it.
+- `Mount(lowers, upper, work, ...)`: `describe()` tells it, `apply(target)` does it.
 
 Rules: nothing is mounted until `apply`; the launcher's child imports this file, so it imports nearly nothing. A root is
 always `nodev`: devices are bind mounts of the runtime, and a device node in an image opens nothing.
@@ -23,15 +23,18 @@ from glassdock.linux.mount import MountAttr, MountFlag
 # index, redirect_dir and metacopy put references between layers into the upper folder, which would then not be a
 # layer that means the same on top of any copy of its parents. Docker turns them off for the same reason.
 _OPTIONS = ("index=off", "redirect_dir=off", "metacopy=off")
+_USER_OPTIONS = ("index=off",)  # `userxattr` turns the two others off, and refuses to hear of them
 _PAGE = os.sysconf("SC_PAGESIZE")
 _FSCONFIG_LIMIT = 255
+_LOCKED = MountFlag.NOSUID | MountFlag.NOEXEC
 
 
 class Mount(msgspec.Struct, frozen=True):
     """An overlay of `lowers`, topmost first, with `upper` and `work` where it can be written.
 
-    One lower and no upper is a read-only bind of that folder. All paths are absolute. `volatile` is for an upper that
-    is mounted once and is worth nothing if the machine dies (a build's step): unmounting then syncs nothing.
+    One lower and no upper is a read-only bind of that folder, an upper and no lower a bind of it that can be written.
+    All paths are absolute. `volatile` is for an upper that is mounted once and is worth nothing if the machine dies (a
+    build's step): unmounting then syncs nothing. `userxattr` is for a user namespace (`marks.py`).
     """
 
     lowers: tuple[str, ...]
@@ -39,11 +42,12 @@ class Mount(msgspec.Struct, frozen=True):
     work: str = ""
     readonly: bool = False
     volatile: bool = False
+    userxattr: bool = False
 
     def describe(self) -> str:
         """The mount as one line of a plan."""
-        if len(self.lowers) == 1 and not self.upper:
-            return f"bind {self.lowers[0]} (read-only)"
+        if bound := self._bound():
+            return f"bind {bound}{'' if self.upper and not self.readonly else ' (read-only)'}"
         count = f"{len(self.lowers)} read-only layer{'s' if len(self.lowers) != 1 else ''}"
         if not self.upper:
             return f"overlay of {count} (read-only)"
@@ -51,16 +55,22 @@ class Mount(msgspec.Struct, frozen=True):
 
     def apply(self, target: str) -> None:
         """Mount it at `target`. Raises OSError."""
-        if len(self.lowers) == 1 and not self.upper:
-            linux.mount(self.lowers[0], target, None, MountFlag.BIND)
-            flags = MountFlag.BIND | MountFlag.REMOUNT | MountFlag.RDONLY | MountFlag.NODEV
-            linux.mount(None, target, None, flags)
+        if bound := self._bound():
+            linux.mount(bound, target, None, MountFlag.BIND)
+            # In a user namespace the flags of the file system that is bound are locked: they stay.
+            locked = os.statvfs(target).f_flag & _LOCKED if self.userxattr else 0
+            linux.mount(None, target, None, MountFlag.BIND | MountFlag.REMOUNT | self._flags() | locked)
             return
         options = self._options([_escape(lower) for lower in self.lowers])
         if len(os.fsencode(options)) < _PAGE:
             linux.mount("overlay", target, "overlay", self._flags(), options)
         elif not self._apply_by_parts(target):
             self._apply_by_descriptors(target)
+
+    def _bound(self) -> str:
+        """The one folder that is all there is; "" where several are stacked."""
+        folders = (*self.lowers, *([self.upper] if self.upper else []))
+        return folders[0] if len(folders) == 1 else ""
 
     def _flags(self) -> MountFlag:
         return MountFlag.NODEV | (MountFlag.RDONLY if self.readonly or not self.upper else MountFlag(0))
@@ -69,7 +79,11 @@ class Mount(msgspec.Struct, frozen=True):
         parts = [f"lowerdir={':'.join(lowers)}"]
         if self.upper:
             parts += [f"upperdir={_escape(self.upper)}", f"workdir={_escape(self.work)}"]
-        return ",".join([*parts, *_OPTIONS, *(["volatile"] if self.volatile else [])])
+        words = [name for name in ("volatile", "userxattr") if getattr(self, name)]
+        return ",".join([*parts, *self._fixed(), *words])
+
+    def _fixed(self) -> tuple[str, ...]:
+        return _USER_OPTIONS if self.userxattr else _OPTIONS
 
     def _apply_by_parts(self, target: str) -> bool:
         """One fsconfig(2) a layer, where the kernel knows `lowerdir+` (6.8): no limit of one page. False where not."""
@@ -90,10 +104,11 @@ class Mount(msgspec.Struct, frozen=True):
             if self.upper:
                 linux.fsconfig_string(context, "upperdir", self.upper)
                 linux.fsconfig_string(context, "workdir", self.work)
-            for option in _OPTIONS:
+            for option in self._fixed():
                 linux.fsconfig_string(context, *option.split("="))
-            if self.volatile:
-                linux.fsconfig_flag(context, "volatile")
+            for word in ("volatile", "userxattr"):
+                if getattr(self, word):
+                    linux.fsconfig_flag(context, word)
             linux.fsconfig_string(context, "source", "overlay")
             if MountFlag.RDONLY in self._flags():
                 linux.fsconfig_flag(context, "ro")

@@ -1,13 +1,15 @@
-"""Snapshots with the kernel's overlay filesystem: one folder a layer, stacked by the mount, never copied.
+"""Snapshots: one folder a layer, stacked by a mount of the kernel's overlay filesystem, or copied where it is refused.
 
 Interface:
-- `Snapshotter(paths)`: `has`, `unpacking`, `prepare`, `mount_of`, `view`, `commit`, `remove`, `usage`, `repair`,
-  `warm` (writable layers made ahead); the folders: `upper`, `layer_path`, `chain`, `parent`, `base`, `chains`, `keys`.
+- `Snapshotter(paths, driver)`: `has`, `unpacking`, `prepare`, `mount_of`, `view`, `commit`, `remove`, `repair`,
+  `warm` (writable layers made ahead), `usage`; the folders: `upper`, `layer_path`, `chain`, `parent`, `base`, `keys`;
+  what a writable layer has changed, in the form of a layer: `changed`, `finish`, `beside`; all of it: `frozen`.
 
 Rules: see the package's docstring. The state is the folders themselves, there is no index that could disagree:
 
     layers/chains/<hex>/fs, parent        a layer, and the chain id below it ("" for the lowest)
-    layers/active/<key>/fs, work, parent  a writable layer
+    layers/active/<key>/fs, work, parent  a writable layer (its driver may keep more there: copy.py)
+    layers/driver                         `copy` where roots are copied
     layers/empty                          the lower of a snapshot from scratch
     layers/tmp/                           half-made things
 
@@ -24,13 +26,16 @@ import shutil
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from glassdock import trace
 from glassdock.errors import Conflict, InvalidParameter, NotFound, from_oserror
+from glassdock.linux import ids
 from glassdock.oci import digest as digests
 from glassdock.paths import Paths
 from glassdock.unionfs import trees
+from glassdock.unionfs.drivers import Driver, Overlay
 from glassdock.unionfs.mounts import Mount
 
 _SEARCHABLE = 0o711
@@ -40,13 +45,17 @@ _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 class Snapshotter:
     """The layers and writable layers of one engine. Safe to use from several threads."""
 
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: Paths, driver: Driver | None = None) -> None:
+        self.driver = driver or Overlay()
         self._chains = paths.layers / "chains"
         self._active = paths.layers / "active"
         self._tmp = paths.layers / "tmp"
         self._empty = paths.layers / "empty"
         for folder in (self._chains, self._active, self._tmp, self._empty):
             folder.mkdir(mode=0o711 if folder != self._empty else 0o755, parents=True, exist_ok=True)
+        if not ids.initial():
+            # The set-id programs of an image belong to the user here: nobody else may start them.
+            paths.layers.chmod(0o700)
         self._parents: dict[str, str | None] = {}
         self._ready: deque[str] = deque()
 
@@ -107,12 +116,24 @@ class Snapshotter:
         return self._folder(chain_id) / "fs"
 
     def upper(self, key: str) -> Path:
-        """The folder of a writable layer, in overlay's form."""
+        """The folder that a container writes in: overlay's upper folder, or its whole root."""
         return self._key(key) / "fs"
 
+    def changed(self, key: str) -> AbstractContextManager[Path]:
+        """What a writable layer has changed, as a layer in overlay's form; read only, and good inside the `with`."""
+        return self.driver.changed(self._key(key), self._lowers(self.base(key)))
+
+    def finish(self, key: str) -> Path:
+        """The same for one that nobody writes to any more, and which is committed next."""
+        return self.driver.finish(self._key(key), self._lowers(self.base(key)))
+
+    def beside(self, key: str) -> Path:
+        """An empty folder which is all that a new writable layer has changed, when it is finished."""
+        return self.driver.beside(self._key(key))
+
     def usage(self, key: str) -> int:
-        """Bytes of the files in a writable layer."""
-        return trees.usage(self.upper(key))
+        """Bytes of the files that a writable layer has changed."""
+        return self.driver.usage(self._key(key), self._lowers(self.base(key)))
 
     # Making layers
 
@@ -140,11 +161,7 @@ class Snapshotter:
             made = self._take()
             with open(f"{made}/parent", "w") as file:
                 file.write(parent or "")
-            # The merged root's owner and mode are those of the upper folder.
-            above = os.stat(lowers[0])
-            os.chmod(f"{made}/fs", above.st_mode & 0o7777)
-            if (above.st_uid, above.st_gid) != (0, 0) and os.geteuid() == 0:
-                os.chown(f"{made}/fs", above.st_uid, above.st_gid)
+            self.driver.fill(Path(made), lowers)
             os.rename(made, final)
         except OSError as error:
             if made:
@@ -152,7 +169,7 @@ class Snapshotter:
             if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
                 raise Conflict(f"a writable layer {key} exists already") from None
             raise from_oserror(error, "making the writable layer") from error
-        return Mount(lowers, f"{final}/fs", f"{final}/work")
+        return self.driver.mount(Path(final), lowers)
 
     def warm(self, count: int = 8) -> None:
         """Keep `count` empty writable layers ready: making inodes can cost ext4 most of a millisecond each."""
@@ -177,6 +194,7 @@ class Snapshotter:
         """Turn a writable layer, mounted nowhere any more, into the layer `chain_id`; nothing is copied."""
         parent = self.base(key)
         with trace.span("unionfs.commit", key=key, chain=chain_id):
+            self.driver.settle(self._key(key), self._lowers(parent))
             trees.remove(self._key(key) / "work")
             self._finish(self._key(key), self._folder(chain_id), parent)
             trees.remove(self._key(key))
@@ -197,12 +215,15 @@ class Snapshotter:
 
     def mount_of(self, key: str) -> Mount:
         """The mount of a writable layer; raises NotFound."""
-        folder = self._key(key)
-        return Mount(self._lowers(self.base(key)), str(folder / "fs"), str(folder / "work"))
+        return self.driver.mount(self._key(key), self._lowers(self.base(key)))
+
+    def frozen(self, key: str) -> Mount:
+        """The mount that shows a writable layer and all below it, read-only, whoever writes; raises NotFound."""
+        return self.driver.frozen(self._key(key), self._lowers(self.base(key)))
 
     def view(self, chain_id: str) -> Mount:
         """The mount that shows a chain, read-only; raises NotFound."""
-        return Mount(self._lowers(chain_id), readonly=True)
+        return self.driver.view(self._lowers(chain_id))
 
     # Removing them
 

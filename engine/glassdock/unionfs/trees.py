@@ -4,6 +4,7 @@ Interface:
 - `walk(folder)`: every node below it, parents first, names sorted, nothing followed.
 - `remove(name, dir_fd)`: the node and all below it; a missing one is no error.
 - `usage(folder)`: the bytes in its files, each inode once.
+- `Follower(top)`: the directories of another tree, in the order in which one is walked.
 
 Rules: one open descriptor whatever the depth, and no path longer than a name, so that neither a thousand nested
 folders nor names beyond PATH_MAX stop us. A folder that is moved meanwhile (by a running container) raises OSError
@@ -20,6 +21,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -62,6 +64,43 @@ class _Cursor:
 
     def close(self) -> None:
         os.close(self.fd)
+
+
+class Follower:
+    """A second tree, followed while the first is walked; directories that are missing are made, or with `make` not."""
+
+    def __init__(self, top: Path, *, make: bool = True) -> None:
+        self._cursor = _Cursor(os.fsencode(top))
+        self._make = make
+        self._at: list[bytes] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cursor.close()
+
+    def directory(self, path: bytes) -> int:
+        """A descriptor of the directory, valid until the next call; -1 where there is none. Raises OSError."""
+        wanted = path.split(b"/") if path else []
+        same = 0
+        while same < min(len(wanted), len(self._at)) and wanted[same] == self._at[same]:
+            same += 1
+        while len(self._at) > same:
+            self._cursor.up()
+            self._at.pop()
+        for name in wanted[same:]:
+            try:
+                self._cursor.down(name)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    raise
+                if not self._make:
+                    return -1
+                os.mkdir(name, 0o755, dir_fd=self._cursor.fd)
+                self._cursor.down(name)
+            self._at.append(name)
+        return self._cursor.fd
 
 
 def walk(folder: Path | bytes) -> Iterator[Node]:
