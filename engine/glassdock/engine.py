@@ -82,6 +82,8 @@ class Engine:
             registry = Registry(mirrors={"docker.io": [f"http://{address}"]})
             closing.push_async_callback(registry.close)
             snapshots = Snapshotter(paths, drivers.choose(paths))
+            if snapshots.driver.name == "copy":
+                warnings.append("overlay mounts are refused here: every container gets a copy of its image")
             images = Images(paths, snapshots)
             events = Bus()
             networks = Networks(paths)

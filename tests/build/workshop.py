@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from glassdock.build.builder import Builder
 from glassdock.build.options import BuildOptions
 from glassdock.containers.step import StepRequest
@@ -27,16 +29,17 @@ from glassdock.oci.reference import Reference
 from glassdock.paths import Paths
 from glassdock.registry.client import Client
 from glassdock.unionfs.overlay import Snapshotter
+from tests.support import modes
 
 _CHILD = """
-import json, os, sys, tempfile
+import json, msgspec, os, sys, tempfile
 from glassdock.linux.clone import CloneFlag, unshare
 from glassdock.linux.mount import MountFlag, mount
 from glassdock.unionfs.mounts import Mount
 given = json.loads(sys.argv[1])
 unshare(CloneFlag.NEWNS)
 mount(None, "/", None, MountFlag.REC | MountFlag.PRIVATE)
-Mount(tuple(given["lowers"]), given["upper"], given["work"], volatile=True).apply(given["point"])
+msgspec.convert(given["root"], Mount).apply(given["point"])
 os.chroot(given["point"])
 os.chdir(given["cwd"])
 if given["user"]:
@@ -60,8 +63,8 @@ class ChrootRunner:
         point = self.folder / "point"
         point.mkdir()
         given = {
-            "lowers": request.root.lowers, "upper": request.root.upper, "work": request.root.work, "cwd": request.cwd,
-            "user": request.user, "argv": request.argv, "env": request.env, "point": str(point),
+            "root": msgspec.to_builtins(request.root), "cwd": request.cwd, "user": request.user,
+            "argv": request.argv, "env": request.env, "point": str(point),
         }  # fmt: skip
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-c", _CHILD, json.dumps(given), stdout=-1, stderr=-1, stdin=asyncio.subprocess.DEVNULL
@@ -96,7 +99,7 @@ class Workshop:
         """Everything under `folder`."""
         paths = Paths.of(folder / "state")
         paths.make()
-        snapshots = Snapshotter(paths)
+        snapshots = Snapshotter(paths, modes.driver(paths))
         store = Store(paths, snapshots)
         runner = ChrootRunner(folder)
         registry = Client(mirrors={})
@@ -149,11 +152,11 @@ class Workshop:
         return shown
 
     def status(self, image: Image, path: str) -> os.stat_result:
-        """The status of a path in the topmost layer that has it."""
+        """The status of a path in the topmost layer that has it, with the owner that the layer says."""
         for layer in reversed(image.layers):
             found = self.snapshots.layer_path(layer.chain_id) / path.lstrip("/")
             if found.is_symlink() or found.exists():
-                return found.lstat()
+                return modes.status(found)
         raise FileNotFoundError(path)
 
 

@@ -17,12 +17,13 @@ from glassdock.registry.client import Client
 from glassdock.registry.storage import Storage
 from glassdock.unionfs.overlay import Snapshotter
 from tests.images.support import Maker
+from tests.support import modes
 
 
 def open_store(root: Path) -> Store:
     paths = Paths.of(root)
     paths.make()
-    return Store(paths, Snapshotter(paths))
+    return Store(paths, Snapshotter(paths, modes.driver(paths)))
 
 
 @pytest.fixture

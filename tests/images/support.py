@@ -97,9 +97,10 @@ class Maker:
         key = f"layer{self.seed}"
         self.seed += 1
         snapshotter.prepare(key, parent)
-        found = layer.unpack([data], snapshotter.upper(key))
+        made = snapshotter.beside(key)
+        found = layer.unpack([data], made)
         lowers = [snapshotter.layer_path(one) for one in snapshotter.chain(parent)] if parent else []
-        below.settle(snapshotter.upper(key), found.implied, found.links, lowers)
+        below.settle(made, found.implied, found.links, lowers)
         return pack.seal(snapshotter, key)
 
     def image(self, *tags: str, layers: int = 2, files: int = 3, size: int = 1000) -> Image:

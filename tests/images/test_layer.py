@@ -19,8 +19,11 @@ from glassdock.errors import Corrupt, NotSupported
 from glassdock.images import below, layer, pack
 from glassdock.images.compression import decompress
 from glassdock.images.store import Store
+from glassdock.linux import ids
 from glassdock.oci import digest
+from glassdock.unionfs import marks, ownership
 from tests.images.support import Maker, archive, hard_link, member
+from tests.support import modes
 
 NANOSECONDS = 1_700_000_000_123_456_789
 # A version 2 capability: cap_net_raw, permitted and effective, as setcap(8) writes it.
@@ -89,16 +92,16 @@ def test_everything_about_a_file_comes_and_goes(tmp_path: Path) -> None:
     unpack(data, tmp_path / "one")
     ping = os.lstat(tmp_path / "one/dir/ping")
     assert (stat.S_IMODE(ping.st_mode), ping.st_mtime_ns, ping.st_nlink) == (0o4755, NANOSECONDS, 2)
-    above = os.lstat(tmp_path / "one/dir")
+    above = modes.status(tmp_path / "one/dir")
     assert (above.st_mode & 0o7777, above.st_uid, above.st_gid) == (0o1777, 100_000, 3_000_000)
     assert above.st_mtime == 1_700_000_000
-    assert os.getxattr(tmp_path / "one/dir/caps", "security.capability") == NET_RAW
+    assert ownership.attributes(os.fsencode(tmp_path / "one/dir/caps"))["security.capability"] == NET_RAW
     assert os.getxattr(tmp_path / "one/dir/caps", "user.note") == b"hello"
-    assert os.lstat(tmp_path / "one" / ("n" * 90) / ("m" * 200)).st_uid == 2**31
+    assert modes.status(tmp_path / "one" / ("n" * 90) / ("m" * 200)).st_uid == 2**31
     assert os.readlink(tmp_path / "one/link") == "/etc/passwd"
     assert os.lstat(tmp_path / "one/link").st_mtime == 1_700_000_000
-    assert os.lstat(tmp_path / "one/null").st_rdev == os.makedev(1, 3)
-    assert stat.filemode(os.lstat(tmp_path / "one/sda").st_mode) == "brw-rw----"
+    assert modes.status(tmp_path / "one/null").st_rdev == os.makedev(1, 3)
+    assert stat.filemode(modes.status(tmp_path / "one/sda").st_mode) == "brw-rw----"
 
     once = packed(tmp_path / "one")
     unpack(once, tmp_path / "two")
@@ -122,7 +125,7 @@ def test_whiteouts_in_both_directions(tmp_path: Path) -> None:
     unpack(data, tmp_path / "one")
     gone = os.lstat(tmp_path / "one/etc/passwd")
     assert (stat.S_ISCHR(gone.st_mode), gone.st_rdev) == (True, 0)
-    assert os.getxattr(tmp_path / "one/opt", "trusted.overlay.opaque") == b"y"
+    assert os.getxattr(tmp_path / "one/opt", f"{marks.namespace()}.overlay.opaque") == b"y"
     again = packed(tmp_path / "one")
     assert names(again) == ["etc", "etc/.wh.passwd", "opt", "opt/.wh..wh..opq", "opt/new", ".wh.top"]
     unpack(again, tmp_path / "two")
@@ -154,6 +157,7 @@ def test_what_gnu_tar_writes_is_read(tmp_path: Path, form: str) -> None:
 
 @pytest.mark.needs_root
 @pytest.mark.needs("tar")
+@pytest.mark.skipif(not ids.has_uid(5_000_000), reason="GNU tar remembers no owners: needs every id")
 def test_gnu_tar_reads_what_is_written(tmp_path: Path) -> None:
     data = archive(
         member("d/", mode=0o750),
@@ -188,7 +192,7 @@ def test_a_folder_without_an_entry_is_as_below(tmp_path: Path) -> None:
     found = unpack(archive(member("tmp/new", "x")), tmp_path / "high")
     assert found.implied == ((b"tmp",),)
     below.settle(tmp_path / "high", found.implied, found.links, [tmp_path / "low"])
-    status = os.lstat(tmp_path / "high/tmp")
+    status = modes.status(tmp_path / "high/tmp")
     assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o1777, 7)
 
 

@@ -34,6 +34,7 @@ from glassdock.build.work import CopyWork, MountWork
 from glassdock.containers.config import HostConfig, MountPoint
 from glassdock.linux.openat2 import open_in_root
 from glassdock.oci import digest as digests
+from glassdock.unionfs import ownership
 from glassdock.unionfs.mounts import Mount
 
 PIPES = "/dev/pipes/"  # where BuildKit puts a heredoc that is a script of its own
@@ -220,8 +221,10 @@ class Mounter:
                 await self._copied(work, made)
             else:
                 (made / "copy").mkdir()
-                (made / "copy").chmod(0o755 if work.mode is None else work.mode)
-                os.chown(made / "copy", work.uid or 0, work.gid or 0)
+                fd = os.open(made / "copy", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                held.callback(os.close, fd)
+                ownership.give(fd, work.uid or 0, work.gid or 0)
+                os.chmod(fd, 0o755 if work.mode is None else work.mode)
             with contextlib.suppress(FileExistsError):  # another step was first
                 (made / "copy").rename(folder)
         return str(folder)

@@ -18,9 +18,11 @@ from glassdock.daemon import answers, views
 from glassdock.daemon.answers import API_VERSION, ENGINE, MIN_API_VERSION, filters
 from glassdock.errors import InvalidParameter, Unauthorized
 from glassdock.events import Event
+from glassdock.linux import ids
 from glassdock.registry.auth import Credentials
 from glassdock.runtime import cgroups
 from glassdock.runtime.cgroup_support import support
+from glassdock.unionfs import marks
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -62,6 +64,15 @@ async def version(_: web.Request) -> web.StreamResponse:
     )
 
 
+def _driver_status() -> list[list[str]]:
+    """Rows for `docker info`: how roots are made, and what becomes of owners that have no name here."""
+    owners = {"initial": "as in the image", "range": "as in the image, within the range"}
+    return [
+        ["Marks", f"{marks.namespace()}.overlay"],
+        ["Owners", owners.get(ids.mapping().kind, "remembered in attributes")],
+    ]
+
+
 async def info(request: web.Request) -> web.StreamResponse:
     """GET /info."""
     engine = request.app[ENGINE]
@@ -79,8 +90,8 @@ async def info(request: web.Request) -> web.StreamResponse:
             "ContainersPaused": 0,
             "ContainersStopped": len(everyone) - running,
             "Images": len(engine.images.images()),
-            "Driver": "overlay2",
-            "DriverStatus": [["Backing Filesystem", "overlay"]],
+            "Driver": engine.snapshots.driver.name,
+            "DriverStatus": _driver_status(),
             "DockerRootDir": str(engine.paths.root),
             "Plugins": {
                 "Volume": ["local"],

@@ -2,7 +2,8 @@
 
 Vocabulary
 - *layer*: a folder with what one instruction of a build added, changed or deleted. Deletions are whiteouts: a
-  character device 0:0 hides a name below it, the xattr `trusted.overlay.opaque` hides all of a directory below it.
+  character device 0:0 hides a name below it, the xattr `trusted.overlay.opaque` hides all of a directory below it
+  (in a user namespace `user.overlay.opaque`).
 - *chain id*: the name of a layer **together with everything below it**, a digest over the diff ids of the stack. Two
   images that begin with the same layers share these chains and with them the folders.
 - *snapshot*: the writable layer of one container or one build step, named by a key (the container's id).
@@ -37,6 +38,7 @@ An example: one layer, a writable layer on top, and what is to be mounted.
     >>> snapshots.remove("container1")
     >>> state.cleanup()
 
-Reading order: `mounts.py` (the value), `overlay.py` (the snapshotter), `trees.py` (walking and removing folders that a
-container wrote). The contract follows containerd's `core/snapshots/snapshotter.go`.
+Reading order: `mounts.py` (the value), `overlay.py` (the snapshotter), `drivers.py` and `copy.py` (the kernel's way and
+ours), `marks.py` (what hides), `ownership.py` (whose a file is where ids have no name), `trees.py` and `contents.py`
+(walking, removing, copying what a container wrote). The contract follows containerd's `core/snapshots/snapshotter.go`.
 """
