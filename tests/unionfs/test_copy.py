@@ -123,6 +123,11 @@ def touch_back(path: Path) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
+def replace(path: Path, make: Callable[[Path], object]) -> None:
+    trees.remove(path)
+    make(path)
+
+
 CHANGES: dict[str, tuple[Callable[[Path], object], dict[str, str]]] = {
     "content": (lambda root: (root / "etc/file").write_text("other"), {"etc": "dir", "etc/file": "other"}),
     "content, and the time put back": (
@@ -138,12 +143,11 @@ CHANGES: dict[str, tuple[Callable[[Path], object], dict[str, str]]] = {
     "an attribute": (
         lambda root: os.setxattr(root / "etc/file", "user.x", b"y"), {"etc": "dir", "etc/file": "high"}),
     "a file over a folder": (
-        lambda root: (trees.remove(root / "a"), (root / "a").write_text("x")), {"a": "x"}),
+        lambda root: replace(root / "a", lambda path: path.write_text("x")), {"a": "x"}),
     "a folder over a file": (
-        lambda root: ((root / "link").unlink(), (root / "link").mkdir(), (root / "link/x").write_text("x")),
-        {"link": "dir", "link/x": "x"}),
+        lambda root: replace(root / "link", Path.mkdir), {"link": "dir"}),
     "another target": (
-        lambda root: ((root / "link").unlink(), (root / "link").symlink_to("etc/fi")), {"link": "special"}),
+        lambda root: replace(root / "link", lambda path: path.symlink_to("etc/fi")), {"link": "special"}),
     "one more name": (
         lambda root: os.link(root / "etc/file", root / "opt/name"), {"opt": "dir", "opt/name": "high"}),
     "a socket": (lambda root: listen(root / "opt/socket"), {"opt": "dir", "opt/socket": "special"}),
