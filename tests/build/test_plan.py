@@ -106,9 +106,6 @@ async def test_an_unknown_target_is_told_with_what_was_meant() -> None:
     ("line", "reason"),
     [
         ("RUN --security=insecure y", "RUN --security=insecure"),
-        ("ADD https://x.org/a /b", "ADD from a URL"),
-        ("ADD --checksum=sha256:1 a /b", "ADD --checksum"),
-        ("ADD git@github.com:a/b.git /b", "ADD from a URL"),
     ],
 )
 async def test_what_is_not_carried_out_yet_is_refused_before_an_image_is_looked_up(line: str, reason: str) -> None:

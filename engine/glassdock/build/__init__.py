@@ -11,7 +11,7 @@ Read in this order:
 - `plan.py`: the tree and the base images' configs become a graph of frozen steps.
 - `cache.py`: what was built before, and why a step cannot be taken from there.
 - `sources.py`, `copying.py`, `archive.py`, `users.py`: COPY and ADD, inside the root; `rooted.py`: how to get there.
-- `mounts.py`: what RUN --mount shows to a step.
+- `mounts.py`: what RUN --mount shows to a step. `remote.py`: ADD from a URL or a git repository.
 - `state.py`, `execute.py`, `stubs.py`: the plan is carried out; `record.py` keeps which line made which layer.
 - `options.py`, `classic.py`: the build endpoint's options and its stream of progress.
 - `builder.py`: all of it behind one object, for the engine.

@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -33,6 +34,7 @@ from glassdock.build.instructions import Source
 from glassdock.build.mounts import CacheFolders, Mounter, copy_of
 from glassdock.build.options import BuildOptions
 from glassdock.build.record import StepRecord
+from glassdock.build.remote import Remote, fetch
 from glassdock.build.rooted import in_roots
 from glassdock.build.sources import Digest, Hidden
 from glassdock.build.state import State
@@ -47,6 +49,8 @@ from glassdock.oci import digest as digests
 from glassdock.paths import Paths
 from glassdock.unionfs.mounts import Mount
 from glassdock.unionfs.overlay import Snapshotter
+
+_SEEN = Hidden(Matcher(()), Matcher(()))
 
 
 class Runner(Protocol):
@@ -116,15 +120,20 @@ class Execution:
     records: list[StepRecord] = field(default_factory=list)
     made: dict[int, list[str]] = field(default_factory=dict)
     _done: dict[int, State] = field(default_factory=dict)
+    _fetched: dict[Remote, tuple[Path, tuple[str, ...]]] = field(default_factory=dict)
 
     async def run(self) -> State:
         """Build every stage of the plan in order; returns the target's state."""
         for source in self.plan.arguments:
             self.observer.begin(source, trigger=False)
             self.observer.end("")
-        for stage in self.plan.stages:
-            with trace.span("build.stage", stage=stage.name):
-                self._done[stage.index] = await self._stage(stage)
+        try:
+            for stage in self.plan.stages:
+                with trace.span("build.stage", stage=stage.name):
+                    self._done[stage.index] = await self._stage(stage)
+        finally:
+            for folder, _ in self._fetched.values():
+                await asyncio.to_thread(shutil.rmtree, folder)
         return self._done[self.plan.target.index]
 
     async def _stage(self, stage: StagePlan) -> State:
@@ -194,11 +203,15 @@ class Execution:
         if isinstance(work, DirectoryWork):
             return Inputs(parent, "directory", place, work.path, user=work.user)
         if isinstance(work, CopyWork):
-            found = await self._digest(work)
+            found = [await self._digest(work)] if work.sources else []
+            found += [await self._far_digest(one) for one in work.remotes]
             written = digests.of(msgspec.json.encode(work.documents))
             how = (work.destination, work.chown, work.chmod, work.unpack, work.parents, work.link, written)
-            detail = msgspec.json.encode(how).decode()
-            return Inputs(parent, "copy", place, detail, content=found.whole, files=found.files)
+            more = ("remote", work.unpack_remotes, len(work.sources)) if work.remotes else ()
+            detail = msgspec.json.encode((*how, *more)).decode()
+            content = found[0].whole if len(found) == 1 else digests.of("".join(one.whole for one in found).encode())
+            files = {path: one for several in found for path, one in several.files.items()}
+            return Inputs(parent, "copy", place, detail, content=content, files=files)
         return Inputs(state.image_id, "config", place, step.created_by)
 
     async def _digest(self, work: CopyWork) -> Digest:
@@ -219,6 +232,27 @@ class Execution:
             known = await self._in_origin(work, measure)
             self.tools.cache.keep_digest(key, known)
         return known
+
+    async def _fetch(self, remote: Remote) -> tuple[Path, tuple[str, ...]]:
+        """The folder that a remote source was brought to, once a build, and the names to copy from it."""
+        if remote not in self._fetched:
+            folder = Path(tempfile.mkdtemp(prefix="remote-", dir=self.tools.paths.tmp))
+            try:
+                names = await fetch(remote, folder)
+            except BaseException:
+                shutil.rmtree(folder)
+                raise
+            self._fetched[remote] = folder, names
+        return self._fetched[remote]
+
+    async def _far_digest(self, remote: Remote) -> Digest:
+        folder, names = await self._fetch(remote)
+        work = CopyWork(None, names, (), "/")
+
+        def measure(roots: list[int]) -> Digest:
+            return sources.digest(roots[0], sources.select(roots[0], work, Matcher(())), _SEEN, owners=False)
+
+        return await asyncio.to_thread(_in_folder, folder, measure)
 
     def _hidden(self, work: CopyWork) -> Hidden:
         return Hidden(self.request.ignored if work.origin is None else Matcher(()), Matcher(work.excludes))
@@ -314,6 +348,7 @@ class Execution:
     async def _copy(self, state: State, work: CopyWork) -> Made:
         snapshots, scratch = self.tools.snapshots, self.tools.paths.tmp
         hidden = self._hidden(work)
+        far = [await self._fetch(remote) for remote in work.remotes]
         async with self._snapshot(state) as key:
             mounts = [self._mount(key)]
             chain = self._chain_of(work) if work.origin is not None else None
@@ -328,6 +363,8 @@ class Execution:
                 try:
                     with trace.span("build.copy", destination=work.destination):
                         Copier(source, target, work, hidden, scratch, names=roots[0]).run()
+                        for folder, names in far:
+                            _copy_far(folder, target, replace(work, sources=names), scratch, roots[0])
                 finally:
                     for opened in {source, target} - set(roots):
                         os.close(opened)
@@ -353,8 +390,11 @@ def _located(name: str, source: Source) -> Iterator[None]:
     """Give what goes wrong in a step its file and line."""
     try:
         yield
-    except BuildError:
-        raise
+    except BuildError as error:
+        if error.line:
+            raise
+        message = f"{error.message} ({name} line {source.start})"
+        raise BuildError(message, error.remedy, file=name, line=source.start) from error
     except ValueError as error:
         raise BuildError(f"{error} ({name} line {source.start})", file=name, line=source.start) from error
     except OSError as error:
@@ -363,6 +403,16 @@ def _located(name: str, source: Source) -> Iterator[None]:
             raise known from error
         message = f"{source.keyword} failed: {error.strerror}: {error.filename} ({name} line {source.start})"
         raise BuildError(message, file=name, line=source.start) from error
+
+
+def _copy_far(folder: Path, target: int, work: CopyWork, scratch: Path, names: int) -> None:
+    """Copy what was fetched: nothing of it is ignored, and an archive is a file unless the ADD says otherwise."""
+    root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        only = replace(work, documents=(), remotes=(), unpack=work.unpack_remotes)
+        Copier(root, target, only, Hidden(Matcher(()), Matcher(work.excludes)), scratch, names=names).run()
+    finally:
+        os.close(root)
 
 
 def _in_folder(folder: Path, look: Callable[[list[int]], Digest]) -> Digest:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from glassdock.build import mounts, words
+from glassdock.build import mounts, remote, words
 from glassdock.build.instructions import (
     Arg,
     Cmd,
@@ -49,7 +49,6 @@ from glassdock.build.work import CopyWork, DirectoryWork, MountWork, RunWork, St
 
 _PORT = re.compile(r"(\d+)(?:-(\d+))?(?:/(\w+))?")
 _PROTOCOLS = ("tcp", "udp", "sctp")
-_ARCHIVE_URL = re.compile(r"(https?|ftp|git|ssh)://|git@[\w.]+:")
 
 Placed = tuple[str, Work | None]  # the history's text, and the work
 
@@ -78,13 +77,6 @@ def unsupported(instruction: Instruction) -> str:
             return "RUN --security=insecure"
         if instruction.devices:
             return "RUN --device"
-    if isinstance(instruction, Copy):
-        if any(_ARCHIVE_URL.match(source) for source in instruction.sources) and instruction.add:
-            return "ADD from a URL"
-        if instruction.checksum:
-            return "ADD --checksum"
-        if instruction.keep_git_dir is not None:
-            return "ADD --keep-git-dir"
     return ""
 
 
@@ -139,13 +131,30 @@ def _copy(scope: StageScope, copy: Copy, more: dict[str, Any]) -> Placed:
         )
     documents = tuple((document.name, _document(scope, document)) for document in copy.documents)
     unpack = copy.unpack if copy.unpack is not None else copy.add
+    remotes = _remotes(scope, copy, sources)
+    local = tuple(source for source in sources if not (copy.add and remote.is_remote(source)))
     work = CopyWork(
-        more["origins"].get(copy.from_), sources, documents, _absolute(scope, destination), chown, chmod,
+        more["origins"].get(copy.from_), local, documents, _absolute(scope, destination), chown, chmod,
         tuple(scope.expand(pattern) for pattern in copy.excludes), unpack, copy.parents, copy.link,
+        remotes=remotes, unpack_remotes=copy.unpack is True,
     )  # fmt: skip
     flags = [f"--{name}={value}" for name, value in (("from", copy.from_), ("chown", chown), ("chmod", chmod)) if value]
     names = [*sources, *(f"<<{name}" for name, _ in documents), destination]
     return " ".join([copy.source.keyword, *flags, *names]), work
+
+
+def _remotes(scope: StageScope, copy: Copy, sources: tuple[str, ...]) -> tuple[remote.Remote, ...]:
+    """The sources of an ADD that have to be fetched; raises ValueError where a flag does not go with them."""
+    far = [source for source in sources if remote.is_remote(source)]
+    if far and not copy.add:
+        raise ValueError(f"source can't be a URL for {copy.source.keyword}")
+    checksum = scope.expand(copy.checksum)
+    if checksum and len(sources) + len(copy.documents) != 1:
+        raise ValueError("checksum can't be specified for multiple sources")
+    if checksum and not far:
+        raise ValueError("checksum can't be specified for non-HTTP(S) and non-Git sources")
+    keep = copy.keep_git_dir is True
+    return tuple(remote.check(remote.Remote(source, checksum, keep and remote.is_git(source))) for source in far)
 
 
 def _document(scope: StageScope, document: Any) -> bytes:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from glassdock.build.instructions import Source
+from glassdock.build.remote import Remote
 from glassdock.oci.image import ContainerConfig
 
 SCRATCH = "scratch"
@@ -74,7 +75,7 @@ class CopyWork:
     """Files from the context (origin None), a stage (its index) or an image (its name) to an absolute path.
 
     `destination` keeps its trailing slash. `documents` are (name, content) given in the Dockerfile itself. `bind` says
-    that nobody wrote COPY: it is the source of a mount.
+    that nobody wrote COPY: it is the source of a mount. `remotes` are fetched, and unpacked only if `unpack_remotes`.
     """
 
     origin: int | str | None
@@ -88,11 +89,15 @@ class CopyWork:
     parents: bool = False
     link: bool = False
     bind: bool = False
+    remotes: tuple[Remote, ...] = ()
+    unpack_remotes: bool = False
 
     def describe(self) -> str:
         """What happens, in words."""
         where = {type(None): "the context", int: f"stage {self.origin}", str: f"image {self.origin}"}[type(self.origin)]
-        what = ", ".join([*self.sources, *(f"<<{name}" for name, _ in self.documents)])
+        what = ", ".join(
+            [*self.sources, *(one.url for one in self.remotes), *(f"<<{name}" for name, _ in self.documents)]
+        )
         return f"copies {what} from {where} to {self.destination}"
 
 
