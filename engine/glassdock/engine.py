@@ -89,6 +89,7 @@ class Engine:
             networks = Networks(paths)
             launcher = None
             if can_run:
+                cgroups.claim()
                 launcher = await Launcher.start(paths)
                 closing.push_async_callback(launcher.close)
             containers = Containers(Parts(paths, images, snapshots, networks, launcher, events, refusal))

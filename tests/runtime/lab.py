@@ -144,6 +144,12 @@ class Lab:
         return found
 
 
+def parents_left(parent: str) -> list[str]:
+    """Where an engine's own group still is, in any hierarchy."""
+    tops = ["/sys/fs/cgroup", *(entry.path for entry in os.scandir("/sys/fs/cgroup") if entry.is_dir())]
+    return [top + parent for top in tops if os.path.isdir(top + parent)]
+
+
 def make_root(root: Path) -> None:
     """A root filesystem: busybox under all its names, and two users."""
     for name in ("bin", "etc", "tmp", "root", "home/ada"):

@@ -245,7 +245,7 @@ def test_a_group_is_made_while_its_parent_comes_and_goes(lab: Lab) -> None:
 
     def take_away() -> None:
         while not ended.is_set():
-            cgroups.remove_empty(path)
+            cgroups.leave(path)
 
     thread = threading.Thread(target=take_away)
     thread.start()
@@ -258,6 +258,33 @@ def test_a_group_is_made_while_its_parent_comes_and_goes(lab: Lab) -> None:
         ended.set()
         thread.join()
     cgroups.open_cgroup(path).remove()
+
+
+@pytest.mark.needs_root
+def test_an_engines_group_goes_with_the_last_who_is_in_it_or_holds_it() -> None:
+    path = cgroups.parent_for("glassdock-0123abcd")
+    held = cgroups.hold(path)
+    first, second = (cgroups.open_cgroup(f"{path}/{name}") for name in ("first", "second"))
+    first.create()
+    first.remove()
+    assert cgroups.open_cgroup(path).exists(), "the engine lives"
+    second.create()
+    os.close(held)
+    cgroups.leave(path)
+    assert cgroups.open_cgroup(path).exists(), "a container lives"
+    second.remove()
+    assert not cgroups.open_cgroup(path).exists()
+
+
+@pytest.mark.needs_root
+def test_a_group_above_that_is_nobodys_engine_stays() -> None:
+    above = cgroups.open_cgroup("/of-somebody-else")
+    above.create()
+    made = cgroups.open_cgroup("/of-somebody-else/container")
+    made.create()
+    made.remove()
+    assert above.exists()
+    above.remove()
 
 
 @pytest.mark.needs_root

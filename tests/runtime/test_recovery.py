@@ -21,7 +21,7 @@ from glassdock.paths import Paths
 from glassdock.runtime import cgroups, defaults, launch
 from glassdock.runtime.launch import ExitStatus, Process, reconnect
 from glassdock.runtime.remains import ShimRecord, settle
-from tests.runtime.lab import Lab, alive, eventually, read_log
+from tests.runtime.lab import Lab, alive, eventually, parents_left, read_log
 
 pytestmark = pytest.mark.needs_root
 
@@ -154,7 +154,7 @@ def test_shims_are_ready_before_they_are_asked_for_and_go_with_the_launcher(shor
             lab.do(process.wait())
     finally:
         lab.close()
-    assert not list(Path("/sys/fs/cgroup").glob(f"**/{lab.parent[1:]}"))
+    eventually(lambda: not parents_left(lab.parent))
 
 
 def test_shims_in_reserve_leave_with_a_killed_launcher(short_tmp: Path) -> None:
@@ -165,13 +165,7 @@ def test_shims_in_reserve_leave_with_a_killed_launcher(short_tmp: Path) -> None:
         eventually(lambda: lab.cgroups() == [])
     finally:
         lab.close()
-    eventually(lambda: remove_parents(lab))
-
-
-def remove_parents(lab: Lab) -> bool:
-    """A killed launcher leaves the group above all; the next start would take it over."""
-    cgroups.remove_empty(lab.parent)
-    return not list(Path("/sys/fs/cgroup").glob(f"**/{lab.parent[1:]}"))
+    eventually(lambda: not parents_left(lab.parent))
 
 
 def ready(lab: Lab) -> list[str]:
@@ -221,8 +215,7 @@ def test_a_daemon_killed_at_any_time_loses_neither_container_nor_log_nor_code(sh
     assert read_log(short_tmp / "r/c/log")[0] == "one\ntwo\n"
     settle(run_dir)
     parent = defaults.cgroup_parent(Paths.of(short_tmp / "r"))
-    cgroups.remove_empty(parent)
-    assert not list(Path("/sys/fs/cgroup").glob(f"**/{parent[1:]}"))
+    eventually(lambda: not parents_left(parent))
 
 
 def test_a_shim_killed_after_it_told_the_end_leaves_its_cgroup_to_the_next_who_looks(lab: Lab) -> None:

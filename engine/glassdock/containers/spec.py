@@ -73,7 +73,7 @@ def runtime_spec(container: Container, folder: Path, tag: str) -> oci.Spec:
 
 def cgroup_of(identity: str, tag: str) -> str:
     """The cgroup of a container, relative to each hierarchy's root."""
-    return f"/glassdock{'-' + tag if tag else ''}/{identity}"
+    return f"{cgroups.parent_for(f'glassdock-{tag}' if tag else 'glassdock')}/{identity}"
 
 
 def network_of(container: Container) -> str:

@@ -3,6 +3,7 @@
 Interface:
 - `Layout`: which hierarchies this machine has.
 - `write`, `set_limit`, `read`, `read_number`, `read_table`: one control file.
+- `hold`, `leave`, `leave_above`: the group above all containers of an engine.
 - `remove_tree`, `members`, `groups`: one group's folder with all that is in it.
 
 Rules: a limit that this kernel has no file for is a warning; a limit that the kernel refuses raises StartFailed.
@@ -12,14 +13,19 @@ Source: cgroups(7).
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from glassdock.errors import StartFailed
 from glassdock.runtime.stage import reason
+
+_ENGINES = re.compile(r"glassdock(-[0-9a-f]{8})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,39 @@ def remove_tree(folder: str, deadline: float) -> None:
             if error.errno != errno.EBUSY or time.monotonic() > deadline:
                 raise
         time.sleep(0.002)
+
+
+def hold(folder: str) -> int:
+    """Lock an engine's group for as long as the descriptor is open. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
+
+
+def leave(folders: Sequence[str]) -> None:
+    """Remove an engine's group, given as its folder in each hierarchy, unless it is held or somebody is in it."""
+    with contextlib.ExitStack() as undo:
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(folders[0], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            undo.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+        for folder in folders:
+            try:
+                os.rmdir(folder)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                return  # somebody is in it, and so in all hierarchies
+
+
+def leave_above(path: str, tops: Sequence[str]) -> None:
+    """After the removal of a container's group: the same for the group above, where that is an engine's."""
+    above = os.path.dirname(path)
+    if _ENGINES.fullmatch(os.path.basename(above)):
+        leave([top + above for top in tops])
 
 
 def groups(folder: str) -> Iterator[str]:

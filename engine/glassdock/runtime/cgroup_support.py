@@ -47,14 +47,14 @@ class Support:
 @functools.cache
 def support() -> Support:
     """What this process can use on this machine."""
-    return Support() if cgroups.unavailable() else of(cgroups.layout())
+    return Support() if cgroups.unavailable() else of(cgroups.layout(), os.path.dirname(cgroups.parent_for("x")))
 
 
-def of(layout: Layout) -> Support:
-    """What the hierarchies of a layout have."""
+def of(layout: Layout, above: str = "") -> Support:
+    """What the hierarchies of a layout have for groups under the group `above`."""
     if layout.v1:
         return _version_one({word: folder for _, folder, words in layout.v1 for word in words})
-    return _version_two(layout.unified) if layout.unified else Support()
+    return _version_two(layout.unified + above.rstrip("/")) if layout.unified else Support()
 
 
 def _version_one(tops: dict[str, str]) -> Support:

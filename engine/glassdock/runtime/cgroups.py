@@ -5,10 +5,12 @@ Interface:
 - `open_cgroup(path, layout)` → a `Cgroup`: create, apply limits, join, stats, freeze, kill, remove.
 - `Renamable`: a `Cgroup` that can be given another name, so that it can be made ahead of need: version 1.
 - `check(resources)`: refuses limits that make no sense, before anything starts, in Docker's words.
-- `clear(parent, prefix)`: removes empty groups that a killed launcher left.
+- `parent_for(name)`: the path of an engine's group; `claim()`: make it usable where it is delegated to a user.
+- `hold(path)`, `leave(path)`: keep an engine's group, take it away; `clear(parent, prefix)`: what a killed one left.
 
 Rules: `remove` never leaves a member behind: it kills what is inside first. A limit that this kernel has no file for is
-a warning; a limit that the kernel refuses is an error.
+a warning; a limit that the kernel refuses is an error. The last container out of an engine that is gone takes the
+engine's group with it.
 
 Sources: cgroups(7), https://docs.kernel.org/admin-guide/cgroup-v2.html, .../cgroup-v1/
 """
@@ -23,13 +25,15 @@ from typing import Protocol, runtime_checkable
 
 from glassdock.errors import InvalidParameter, NotSupported
 from glassdock.oci.runtime import Resources
+from glassdock.runtime import cgroup_delegation
+from glassdock.runtime import cgroup_files as files
 from glassdock.runtime.cgroup_files import Layout
 from glassdock.runtime.cgroup_stats import Stats
 from glassdock.runtime.cgroups_v1 import CgroupV1
 from glassdock.runtime.cgroups_v2 import CgroupV2
 
-__all__ = ["Cgroup", "Layout", "Renamable", "Stats", "check", "check_path", "clear", "layout", "open_cgroup"]
-__all__ += ["parse_mountinfo", "remove_empty", "version"]
+__all__ = ["Cgroup", "Layout", "Renamable", "Stats", "check", "check_path", "layout", "open_cgroup"]
+__all__ += ["claim", "clear", "hold", "leave", "parent_for", "parse_mountinfo", "unavailable", "version"]
 
 _PAGE_SIZE = r"[0-9]+[KMG]B"
 _LIST = r"\d+(-\d+)?(,\d+(-\d+)?)*"
@@ -94,14 +98,24 @@ def layout() -> Layout:
 
 
 @functools.cache
+def _place() -> cgroup_delegation.Place:
+    return cgroup_delegation.find(layout(), cgroup_delegation.own_path())
+
+
 def unavailable() -> str:
     """Why this process can make no group, in one sentence; "" where it can."""
-    tops = _tops()
-    if not tops:
-        return "no cgroup hierarchy is mounted"
-    if not all(os.access(top, os.W_OK) for top in tops):
-        return "no cgroup is delegated to this user"
-    return ""
+    return _place().reason
+
+
+def parent_for(name: str) -> str:
+    """The path of an engine's group of that name: at the root, or in the group that is delegated to this user."""
+    return f"{_place().path}/{name}"
+
+
+def claim() -> None:
+    """Before the first group of an engine: a delegated group hands its controllers down. Raises OSError."""
+    if _place().path:
+        cgroup_delegation.claim(layout().unified + _place().path)
 
 
 def version() -> str:
@@ -140,15 +154,15 @@ def clear(parent: str, prefix: str) -> None:
                     os.rmdir(f"{folder}/{name}")
 
 
-def remove_empty(path: str) -> None:
-    """Remove the group if there is neither a process nor a group in it."""
-    for top in _tops():
-        try:
-            os.rmdir(top + path)
-        except FileNotFoundError:
-            continue
-        except OSError:
-            return  # somebody is in it, and so in all hierarchies
+def hold(path: str) -> int:
+    """Make an engine's group, which stays until the descriptor is closed, whoever leaves it. Raises OSError."""
+    open_cgroup(path).create()
+    return files.hold(_tops()[0] + path)
+
+
+def leave(path: str) -> None:
+    """Take an engine's group away if nobody holds it, and neither a process nor a group is in it."""
+    files.leave([top + path for top in _tops()])
 
 
 def _tops() -> list[str]:

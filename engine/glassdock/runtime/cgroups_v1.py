@@ -221,6 +221,8 @@ class CgroupV1:
                 files.remove_tree(top + self.path, deadline)
         if group := self.beside():
             group.remove()
+        beside = [self._layout.unified] if self._layout.unified else []
+        files.leave_above(self.path, [*(top for _, top, _ in self._hierarchies), *beside])
 
     def _folder(self, controller: str) -> str:
         top = self._tops.get(controller)

@@ -170,6 +170,7 @@ class CgroupV2:
         """Kill what is inside and remove the folder."""
         self.kill()
         files.remove_tree(self.folder, time.monotonic() + _PATIENCE)
+        files.leave_above(self.path, [self._top])
 
     def _enable(self, folder: str) -> None:
         """Hand down what is there. One write a controller: one that is refused must not take the others with it."""

@@ -14,6 +14,7 @@ from glassdock.oci.runtime import DeviceRule, Mount, Namespace, Resources
 
 if TYPE_CHECKING:  # it brings pathlib, which costs glassdock-runtime more than a clone
     from glassdock.paths import Paths
+from glassdock.runtime import cgroups
 
 SHM_SIZE = 64 << 20
 DEVICES = (
@@ -90,4 +91,4 @@ def namespaces(*, network: bool = True) -> tuple[Namespace, ...]:
 
 def cgroup_parent(paths: Paths) -> str:
     """The group above all containers of this engine."""
-    return f"/glassdock-{paths.tag}" if paths.tag else "/glassdock"
+    return cgroups.parent_for(f"glassdock-{paths.tag}" if paths.tag else "glassdock")

@@ -39,11 +39,12 @@ _BETWEEN = 0.005
 
 @dataclass(slots=True)
 class Launcher:
-    """The daemon's socket, and the shims that wait for an order."""
+    """The daemon's socket, the shims that wait for an order, and the hold on the group above all containers."""
 
     daemon: socket.socket
     cgroup_parent: str
     wanted: int
+    held: int = -1
     due: float = 0.0
     ready: list[tuple[int, socket.socket]] = field(default_factory=list)
 
@@ -119,7 +120,9 @@ class Launcher:
         for pid, _ in self.ready:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
-        cgroups.remove_empty(self.cgroup_parent)
+        if self.held >= 0:
+            os.close(self.held)
+            cgroups.leave(self.cgroup_parent)
 
     def _reap(self, reader: int) -> None:
         try:
@@ -183,6 +186,7 @@ def main() -> None:
     for number in (32, 33):
         rt_sigaction(number)
     cgroups.clear(parent, POOL_PREFIX)
+    held = -1 if cgroups.unavailable() else cgroups.hold(parent)
     wanted = int(pool) if _can_make_ready(parent) else 0
     # Everything that is looked up once is looked up before the first fork.
     capabilities.available()
@@ -192,7 +196,7 @@ def main() -> None:
     gc.collect()
     gc.disable()
     gc.freeze()
-    Launcher(daemon, parent, wanted).serve()
+    Launcher(daemon, parent, wanted, held).serve()
 
 
 if __name__ == "__main__":
