@@ -5,7 +5,7 @@ Interface: `Spec` and its parts; `decode(data)`, `encode(spec)`.
 Rules: unknown members are ignored, members at their default are left out, `None` means "not said".
 JSON's names are the specification's; the Python names are the same words in snake case.
 
-Source: https://github.com/opencontainers/runtime-spec/blob/main/config.md and config-linux.md (1.2)
+Source: https://github.com/opencontainers/runtime-spec/blob/main/config.md and config-linux.md (1.3)
 """
 
 from __future__ import annotations
@@ -70,6 +70,13 @@ class IOPriority(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"
     class_: str = msgspec.field(name="class", default="IOPRIO_CLASS_NONE")
 
 
+class CPUAffinity(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """Lists of processors such as 0-3,7: where an exec begins, and where it stays once it is in the cgroup."""
+
+    initial: str = ""
+    final: str = ""
+
+
 class Process(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """What runs: arguments, environment, user, working directory, limits."""
 
@@ -87,6 +94,7 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     oom_score_adj: int | None = None
     scheduler: Scheduler | None = None
     io_priority: IOPriority | None = None
+    exec_cpu_affinity: CPUAffinity | None = msgspec.field(name="execCPUAffinity", default=None)
 
 
 class Root(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
@@ -306,6 +314,14 @@ class Personality(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel
     flags: tuple[str, ...] = ()
 
 
+class MemoryPolicy(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """set_mempolicy(2): MPOL_BIND and the like, on a list of memory nodes such as 0-1,3."""
+
+    mode: str
+    nodes: str = ""
+    flags: tuple[str, ...] = ()
+
+
 class Linux(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """Namespaces, cgroup, devices, seccomp, and what of /proc and /sys is hidden."""
 
@@ -323,6 +339,9 @@ class Linux(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     mount_label: str = ""
     personality: Personality | None = None
     time_offsets: dict[str, dict[str, int]] = {}
+    intel_rdt: dict[str, Any] | None = None
+    net_devices: dict[str, Any] = {}
+    memory_policy: MemoryPolicy | None = None
 
 
 class Spec(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):

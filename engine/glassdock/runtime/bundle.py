@@ -29,7 +29,18 @@ import msgspec
 from glassdock.errors import Conflict, InvalidParameter, NotFound, StartFailed
 from glassdock.linux import clone
 from glassdock.oci import runtime as oci
-from glassdock.runtime import birth, bundle_init, bundle_state, cgroups, defaults, init, messages, namespaces, plan
+from glassdock.runtime import (
+    birth,
+    bundle_init,
+    bundle_state,
+    cgroups,
+    defaults,
+    init,
+    messages,
+    namespaces,
+    plan,
+    plan_process,
+)
 from glassdock.runtime.bundle_root import BindRoot, MoveRoot
 from glassdock.runtime.bundle_state import Place, Record
 from glassdock.runtime.cgroups import Cgroup
@@ -123,7 +134,7 @@ def create(place: Place, bundle: Bundle, wishes: Wishes) -> tuple[Record, list[s
             raise Conflict(f"container's cgroup is not empty: {cgroup_path}")
         undo.callback(group.remove)
         group.create()
-        warnings = group.apply(resources)
+        warnings = group.apply(resources) + plan_process.warnings(spec)
         record = Record(
             oci_version=spec.oci_version,
             id=place.id,

@@ -21,19 +21,21 @@ import functools
 import os
 import signal
 import socket
-import stat
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from glassdock import trace
 from glassdock.errors import StartFailed
 from glassdock.linux import clone, prctl
-from glassdock.linux.mount import AT_FDCWD, OpenTree, open_tree
-from glassdock.runtime import birth, cgroups, init, messages, namespaces, plan
+from glassdock.linux.mount import AT_FDCWD, MountAttr, OpenTree, mount_setattr, open_tree
+from glassdock.runtime import birth, cgroups, devices, init, messages, namespaces, plan, userns
 from glassdock.runtime.cgroups import Cgroup
 from glassdock.runtime.messages import Failure, Report, Task
 from glassdock.runtime.plan import AnyStep, Plan
+from glassdock.runtime.rootfs import Shifted
 from glassdock.runtime.stage import attempt, reason
 from glassdock.runtime.terminal import TERMINAL_MESSAGE
 
@@ -200,27 +202,25 @@ def _open_source(source: str, views: dict[str, str]) -> int:
         return open_tree(AT_FDCWD, rest, OpenTree.CLONE | OpenTree.RECURSIVE)
     if kind == "file":
         return os.open(rest, os.O_RDONLY | os.O_CLOEXEC)
-    major, minor = map(int, rest.split(":"))
-    tree = open_tree(AT_FDCWD, device_path(kind, major, minor), OpenTree.CLONE)
-    found = os.fstat(tree)
-    is_kind = stat.S_ISBLK(found.st_mode) if kind == "block" else stat.S_ISCHR(found.st_mode)
-    if not is_kind or found.st_rdev != os.makedev(major, minor):
-        os.close(tree)
-        raise StartFailed(f"{device_path(kind, major, minor)} is not the {kind} device {major}:{minor}")
-    return tree
+    if kind == "idmap":
+        return _shifted(rest, views)
+    return devices.open_node(source)
 
 
-@functools.cache
-def device_path(kind: str, major: int, minor: int) -> str:
-    """Where this machine has the node of a device, from sysfs; raises StartFailed where there is no such device."""
+def _shifted(wanted: str, views: dict[str, str]) -> int:
+    """A source seen with other owners: mount_setattr(2), MOUNT_ATTR_IDMAP."""
+    shift = msgspec.json.decode(wanted, type=Shifted)
+    tree = _open_source(shift.source, views)
     try:
-        with open(f"/sys/dev/{kind}/{major}:{minor}/uevent", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("DEVNAME="):
-                    return f"/dev/{line[8:].strip()}"
-    except OSError as error:
-        raise StartFailed(f"no {kind} device {major}:{minor} on this machine: {reason(error)}") from error
-    raise StartFailed(f"the {kind} device {major}:{minor} of this machine has no node")
+        ids = userns.descriptor_of(shift.ids)
+        try:
+            mount_setattr(tree, add=MountAttr.IDMAP, userns=ids, recursive=shift.recursive)
+        finally:
+            os.close(ids)
+    except BaseException:
+        os.close(tree)
+        raise
+    return tree
 
 
 def failure_of(error: BaseException) -> Failure:

@@ -27,10 +27,12 @@ from glassdock.linux.clone import KINDS, CloneFlag
 from glassdock.runtime import capabilities, init, messages, process, userns
 from glassdock.runtime.capabilities import DropBounding, SetCapabilities
 from glassdock.runtime.cgroups import Cgroup
+from glassdock.runtime.labels import ExecLabel
 from glassdock.runtime.messages import ExecTask, Report, Task
 from glassdock.runtime.namespaces import JoinNamespace
 from glassdock.runtime.only_id import OnlyId
 from glassdock.runtime.plan import Plan
+from glassdock.runtime.priority import IOPriority, SetPersonality, SetScheduler
 from glassdock.runtime.process import (
     FindProgram,
     NoNewPrivileges,
@@ -45,7 +47,19 @@ from glassdock.runtime.seccomp import InstallSeccomp
 from glassdock.runtime.stage import Stage, Step, attempt, keep_only, reason
 from glassdock.runtime.terminal import ExecTerminal
 
-_KEPT = (Rlimits, OnlyId, DropBounding, InstallSeccomp, SetUser, SetCapabilities, NoNewPrivileges)
+_KEPT = (
+    ExecLabel,
+    SetScheduler,
+    IOPriority,
+    SetPersonality,
+    Rlimits,
+    OnlyId,
+    DropBounding,
+    InstallSeccomp,
+    SetUser,
+    SetCapabilities,
+    NoNewPrivileges,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,3 +182,5 @@ def _join(entry: Entry, stage: Stage, container: int, in_cgroup: bool) -> None:
             prctl.set_parent_death_signal(signal.SIGKILL)
         os.chdir("/")
         stage.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        if any(isinstance(step, ExecLabel) for step in entry.plan.steps):
+            stage.proc_device = os.stat("/proc").st_dev

@@ -337,7 +337,7 @@ def _prepare(request: LaunchRequest, netns: int | None, attach: Sequence[Attach]
     # What is done outside is not done in reserve.
     usual = () if made.outside else made.namespaces
     order = Order(request.id, usual, os.path.dirname(linux.cgroups_path))
-    return order, task, plan_process.missing_capabilities(spec)
+    return order, task, plan_process.warnings(spec)
 
 
 async def receive(connection: socket.socket) -> AnyMessage | None:

@@ -27,7 +27,8 @@ from glassdock import trace
 from glassdock.errors import StartFailed
 from glassdock.linux.process import rt_sigaction
 from glassdock.runtime import capabilities, cgroups, defaults, messages, plan, shim
-from glassdock.runtime.child import Child, device_path, failure_of, hide
+from glassdock.runtime.child import Child, failure_of, hide
+from glassdock.runtime.devices import device_path
 from glassdock.runtime.messages import Failed, Order
 from glassdock.runtime.namespaces import USUAL
 from glassdock.runtime.remains import POOL_PREFIX

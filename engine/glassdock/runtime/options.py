@@ -42,12 +42,15 @@ _PROPAGATION = {
     "unbindable": MountFlag.UNBINDABLE,
 }
 _IGNORED = {"defaults", "async", "atime", "nomand", "norelatime", "nostrictatime", "silent", "loud", "z", "Z"}
-_REFUSED = {"idmap", "ridmap", "tmpcopyup", "remount", "mand", "iversion"}
+_REFUSED = {"tmpcopyup", "remount", "mand", "iversion"}
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the words mean. `data` are (key, value) for the file system; an empty value is a flag."""
+    """What the words mean. `data` are (key, value) for the file system; an empty value is a flag.
+
+    `shift` is idmap, ridmap or nothing.
+    """
 
     add: MountAttr = MountAttr(0)
     clear: MountAttr = MountAttr(0)
@@ -57,12 +60,13 @@ class Options:
     bind: bool = False
     recursive: bool = False
     data: tuple[tuple[str, str], ...] = ()
+    shift: str = ""
 
 
 def known() -> set[str]:
     """The words that `parse` understands; others are the file system's own."""
     recursive = {f"r{word}" for word in (*_ADD, *_PROPAGATION)}
-    return {*_ADD, *_CLEAR, *_TIMES, *_PROPAGATION, *_IGNORED, *recursive, "bind", "rbind"}
+    return {*_ADD, *_CLEAR, *_TIMES, *_PROPAGATION, *_IGNORED, *recursive, "bind", "rbind", "idmap", "ridmap"}
 
 
 def propagation(word: str) -> tuple[MountFlag, bool]:
@@ -79,6 +83,7 @@ def parse(options: tuple[str, ...]) -> Options:
     add = clear = below = MountAttr(0)
     spread, deep, bind, recursive = MountFlag.PRIVATE, True, False, False
     data: list[tuple[str, str]] = []
+    shift = ""
     for word in options:
         if word in _ADD:
             add, clear = add | _ADD[word], clear & ~_ADD[word]
@@ -90,6 +95,8 @@ def parse(options: tuple[str, ...]) -> Options:
             below |= _ADD[word[1:]]
         elif word in ("bind", "rbind"):
             bind, recursive = True, word == "rbind"
+        elif word in ("idmap", "ridmap"):
+            shift = word
         elif word in _PROPAGATION or word[1:] in _PROPAGATION:
             spread, deep = propagation(word)
         elif word in _REFUSED:
@@ -97,4 +104,4 @@ def parse(options: tuple[str, ...]) -> Options:
         elif word and word not in _IGNORED:
             key, _, value = word.partition("=")
             data.append((key, value))
-    return Options(add, clear, below, spread, deep, bind, recursive, tuple(data))
+    return Options(add, clear, below, spread, deep, bind, recursive, tuple(data), shift)

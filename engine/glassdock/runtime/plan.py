@@ -21,10 +21,10 @@ import msgspec
 
 from glassdock.errors import InvalidParameter, NotSupported
 from glassdock.linux.mount import MountAttr
-from glassdock.oci.runtime import Linux, Process, Spec
+from glassdock.oci.runtime import Device, Linux, Process, Spec
 from glassdock.oci.runtime import Mount as MountEntry
-from glassdock.runtime import cgroups, defaults, options, plan_namespaces, plan_process, rootfs
-from glassdock.runtime.devices import DeviceLinks, DeviceNode
+from glassdock.runtime import cgroups, defaults, labels, options, plan_namespaces, plan_process, rootfs
+from glassdock.runtime.devices import DeviceLinks, DeviceNode, Fifo
 from glassdock.runtime.namespaces import Domainname, Hostname, JoinNamespace, Loopback, OwnCgroupRoot
 from glassdock.runtime.outside import JoinNamespaces, KernelView, NewTime, ShiftedRoot
 from glassdock.runtime.plan_namespaces import Arrangement
@@ -39,6 +39,7 @@ from glassdock.runtime.rootfs import (
     MountFilesystem,
     MountRoot,
     Pivot,
+    Propagate,
     ReadonlyPaths,
     ReadonlyRoot,
     Scaffold,
@@ -67,6 +68,8 @@ AnyStep: TypeAlias = (
     | ReadonlyPaths
     | MaskPaths
     | Pivot
+    | Propagate
+    | Fifo
     | ReadonlyRoot
     | Hostname
     | Domainname
@@ -78,7 +81,6 @@ AnyStep: TypeAlias = (
     | ProcessStep
 )
 
-_FILESYSTEMS = frozenset({"proc", "sysfs", "tmpfs", "devpts", "mqueue"})
 _MOST_SOURCES = 200
 _IPC_SYSCTLS = frozenset(
     f"kernel.{name}" for name in "msgmax msgmnb msgmni sem shmall shmmax shmmni shm_rmid_forced".split()
@@ -173,18 +175,22 @@ def make(
         raise InvalidParameter("no command specified")
     _check_text(spec, body)
     arranged = plan_namespaces.arrange(spec, root, target, netns=netns, shift=shift)
-    _refuse_unsupported(spec, body, linux)
+    _refuse_unsupported(spec, linux)
+    labels.check(body, linux)
     if linux.cgroups_path:
         cgroups.check_path(linux.cgroups_path)
     steps: list[AnyStep] = list(arranged.first)
-    steps += _mounts(spec, linux, layout or cgroups.Layout(), arranged.views)
-    steps += _devices(spec, linux)
+    ids = arranged.ids if arranged.own_user else None
+    steps += _mounts(spec, linux, layout or cgroups.Layout(), arranged.views, ids)
+    steps += _devices(spec, linux, ids)
     if body.terminal:
         size = body.console_size
         steps.append(Terminal(size.height if size else 0, size.width if size else 0))
     steps += _kernel_view(linux, arranged)
     steps += _settings(spec, body, arranged)
     steps.append(Pivot())
+    if arranged.after_pivot:
+        steps.append(Propagate(arranged.after_pivot))
     if spec.root and spec.root.readonly:
         steps.append(ReadonlyRoot())
     steps += plan_process.identity(linux, body, user, groups, own_user=arranged.own_user)
@@ -193,21 +199,22 @@ def make(
     return Plan(arranged.new, tuple(steps), body.args, body.env, arranged.outside, arranged.ids)
 
 
-def _refuse_unsupported(spec: Spec, body: Process, linux: Linux) -> None:
+def _refuse_unsupported(spec: Spec, linux: Linux) -> None:
     """What this version does not do is said, not left out."""
     asked = {
         "hooks": spec.hooks,
-        "id mappings of mounts": any(entry.uid_mappings for entry in spec.mounts),
-        "schedulers": body.scheduler,
-        "I/O priorities": body.io_priority,
-        "AppArmor profiles": body.apparmor_profile,
-        "SELinux labels": body.selinux_label or linux.mount_label,
-        "personalities": linux.personality,
         "seccomp listeners": linux.seccomp and linux.seccomp.listener_path,
     }
     for name, value in asked.items():
         if value:
             raise NotSupported(f"{name} are not supported yet")
+    if linux.intel_rdt is not None:
+        raise NotSupported("intelRdt is specified in config, but Intel RDT is not enabled", "Leave intelRdt out.")
+    if linux.net_devices:
+        raise NotSupported(
+            "moving network devices into a container is not supported",
+            "Leave netDevices out and move them with `ip link set DEVICE netns PID` from a createRuntime hook.",
+        )
 
 
 def _check_text(spec: Spec, body: Process) -> None:
@@ -222,7 +229,9 @@ def _check_text(spec: Spec, body: Process) -> None:
         raise InvalidParameter(f"invalid hostname {spec.hostname!r}: at most 64 bytes")
 
 
-def _mounts(spec: Spec, linux: Linux, layout: cgroups.Layout, views: tuple[str, ...] = ()) -> list[AnyStep]:
+def _mounts(
+    spec: Spec, linux: Linux, layout: cgroups.Layout, views: tuple[str, ...] = (), ids: Ids | None = None
+) -> list[AnyStep]:
     steps: list[AnyStep] = []
     for entry in spec.mounts:
         where = posixpath.normpath("/" + entry.destination.lstrip("/"))
@@ -230,26 +239,30 @@ def _mounts(spec: Spec, linux: Linux, layout: cgroups.Layout, views: tuple[str, 
             raise InvalidParameter(f"invalid mount destination {entry.destination!r}: it must be absolute and not '/'")
         words = options.parse(entry.options)
         if words.bind or entry.type == "bind":
-            steps.append(_bind(entry, where, words))
+            steps.append(_bind(entry, where, words, ids))
             continue
-        if entry.type == "cgroup":
+        if entry.uid_mappings or entry.gid_mappings or words.shift:
+            raise InvalidParameter("id-mapped mounts are only supported for bind-mounts")
+        if entry.type in ("cgroup", "cgroup2"):
             if linux.cgroups_path:
                 steps.append(MountCgroups(where, layout.names, bool(words.add & MountAttr.RDONLY)))
             continue
-        if entry.type not in _FILESYSTEMS:
-            raise InvalidParameter(f"mounting a {entry.type!r} file system is not supported")
+        if not entry.type or "\0" in entry.type:
+            raise InvalidParameter(f"the mount on {where!r} has no type")
         if entry.type != "proc":
             _keep_out_of_proc(where)
         attributes = words.add
         if entry.type == "tmpfs":
             attributes |= MountAttr.NODEV & ~words.clear
-        given = entry.type in views
-        spread = int(words.propagation)
-        steps.append(MountFilesystem(where, entry.type, int(attributes), words.data, entry.source, spread, given))
+        data = words.data
+        if linux.mount_label and entry.type not in ("proc", "sysfs"):
+            data += (("context", linux.mount_label),)
+        spread, given = int(words.propagation), entry.type in views
+        steps.append(MountFilesystem(where, entry.type, int(attributes), data, entry.source, spread, given))
     return steps
 
 
-def _bind(entry: MountEntry, where: str, words: options.Options) -> BindMount:
+def _bind(entry: MountEntry, where: str, words: options.Options, ids: Ids | None) -> BindMount:
     _keep_out_of_proc(where)
     if not posixpath.isabs(entry.source) or "\0" in entry.source:
         raise InvalidParameter(f"invalid mount source {entry.source!r}: it must be an absolute path")
@@ -257,7 +270,24 @@ def _bind(entry: MountEntry, where: str, words: options.Options) -> BindMount:
         raise InvalidParameter(f"invalid option {words.data[0][0]!r} for a bind mount")
     add = words.add | words.recursive_add | (MountAttr.NODEV & ~words.clear)
     recursive = words.recursive or not words.bind
-    return BindMount(where, entry.source, int(add), int(words.clear), recursive, int(words.propagation))
+    spread, below = int(words.propagation), words.shift == "ridmap"
+    shown = _shift(entry, words, ids)
+    return BindMount(where, entry.source, int(add), int(words.clear), recursive, spread, shown, below)
+
+
+def _shift(entry: MountEntry, words: options.Options, ids: Ids | None) -> Ids | None:
+    """With which ids a mount is to be seen: its own, or with idmap alone those of the container's user namespace."""
+    if bool(entry.uid_mappings) != bool(entry.gid_mappings):
+        raise InvalidParameter("id-mapped mounts must have both uid and gid mappings specified")
+    if entry.uid_mappings:
+        return Ids(entry.uid_mappings, entry.gid_mappings)
+    if not words.shift:
+        return None
+    if ids is None or not (ids.uids or ids.path):
+        raise InvalidParameter(
+            f"mount {entry.destination!r}: {words.shift} needs mappings, and the container has no user namespace"
+        )
+    return ids
 
 
 def _keep_out_of_proc(where: str) -> None:
@@ -266,29 +296,45 @@ def _keep_out_of_proc(where: str) -> None:
         raise InvalidParameter(f"cannot mount on {where!r}: it is inside /proc")
 
 
-def _devices(spec: Spec, linux: Linux) -> list[AnyStep]:
+def _devices(spec: Spec, linux: Linux, ids: Ids | None = None) -> list[AnyStep]:
     own_dev = any(entry.destination.rstrip("/") == "/dev" and entry.type == "tmpfs" for entry in spec.mounts)
     steps: list[AnyStep] = []
     if own_dev:
         steps += [DeviceNode(*device) for device in defaults.DEVICES]
         steps.append(DeviceLinks())
     for device in linux.devices:
-        if device.type not in ("c", "b", "u"):
-            raise InvalidParameter(f"device {device.path!r}: type {device.type!r} is not supported")
-        if not device.path.startswith("/dev/"):
-            raise InvalidParameter(f"device {device.path!r} must be below /dev")
-        if own_dev and device.path in (path for path, *_ in defaults.DEVICES):
+        where = posixpath.normpath("/" + device.path.lstrip("/"))
+        if not device.path.startswith("/") or where == "/" or "\0" in device.path:
+            raise InvalidParameter(f"device {device.path!r}: the path must be absolute")
+        _keep_out_of_proc(where)
+        if own_dev and where in (path for path, *_ in defaults.DEVICES):
             continue
-        steps.append(DeviceNode(device.path, "b" if device.type == "b" else "c", device.major, device.minor))
+        steps.append(_device(device, where, ids))
     return steps
+
+
+def _device(device: Device, where: str, ids: Ids | None) -> AnyStep:
+    mode = -1 if device.file_mode is None else device.file_mode & 0o7777
+    if device.type == "p":
+        return Fifo(where, 0o666 if mode < 0 else mode, device.uid or 0, device.gid or 0)
+    if device.type not in ("c", "b", "u"):
+        raise InvalidParameter(f"invalid device type {device.type!r} for {device.path}", "Choose of c, b, u and p.")
+    if device.major < 0 or device.minor < 0:
+        raise InvalidParameter(f"device {device.path!r}: major and minor cannot be negative")
+    # The node is made outside, where the container's ids are others.
+    uid, gid = (device.uid, device.gid) if ids is None else ids.outside(device.uid, device.gid)
+    kind = "b" if device.type == "b" else "c"
+    looks = (mode, -1 if uid is None else uid, -1 if gid is None else gid)
+    return DeviceNode(where, kind, device.major, device.minor, *looks)
 
 
 def _kernel_view(linux: Linux, arranged: Arrangement) -> list[AnyStep]:
     steps: list[AnyStep] = []
     if linux.sysctl:
-        for name in linux.sysctl:
+        values = {_dotted(name): value for name, value in linux.sysctl.items()}
+        for name in values:
             _check_sysctl(name, arranged)
-        steps.append(Sysctl(tuple(sorted(linux.sysctl.items()))))
+        steps.append(Sysctl(tuple(sorted(values.items()))))
     for path in (*linux.readonly_paths, *linux.masked_paths):
         if not path.startswith("/") or ".." in path.split("/"):
             raise InvalidParameter(f"masked or read-only path {path!r} must be absolute")
@@ -305,15 +351,30 @@ def _covers(readonly: tuple[str, ...], masked: tuple[str, ...]) -> list[AnyStep]
     return steps
 
 
+def _dotted(name: str) -> str:
+    """sysctl(8) takes `net/ipv4/conf/eth0.1/x` for `net.ipv4.conf.eth0/1.x` too: the first separator decides."""
+    first = next((letter for letter in name if letter in "./"), ".")
+    return name if first == "." else name.translate(str.maketrans("./", "/."))
+
+
 def _check_sysctl(name: str, arranged: Arrangement) -> None:
     """Only what belongs to a namespace of the container's own may be set."""
-    if "/" in name or ".." in name.split("."):
+    # What will be the path below /proc/sys.
+    if {"", ".", ".."} & set(name.translate(str.maketrans("./", "/.")).split("/")) or "\0" in name:
         raise InvalidParameter(f"invalid sysctl {name!r}")
-    if (name in _IPC_SYSCTLS or name.startswith("fs.mqueue.")) and arranged.has("ipc"):
-        return
-    if name.startswith("net.") and arranged.has("network"):
-        return
-    raise InvalidParameter(f"sysctl {name!r} is not in a separate kernel namespace")
+    if name in _IPC_SYSCTLS or name.startswith("fs.mqueue."):
+        if not arranged.has("ipc"):
+            raise InvalidParameter(f"sysctl {name!r} is not allowed in the hosts ipc namespace")
+    elif name.startswith("net."):
+        if not arranged.has("network"):
+            raise InvalidParameter(f"sysctl {name!r} not allowed in host network namespace")
+    elif name == "kernel.hostname" and arranged.has("uts"):
+        raise InvalidParameter(f"sysctl {name!r} is not allowed as it conflicts with the OCI 'hostname' field")
+    elif name.startswith("user."):
+        if not arranged.own_user:
+            raise InvalidParameter(f"setting ucounts without a user namespace not allowed: {name}")
+    elif name != "kernel.domainname" or not arranged.has("uts"):
+        raise InvalidParameter(f"sysctl {name!r} is not in a separate kernel namespace")
 
 
 def _settings(spec: Spec, body: Process, arranged: Arrangement) -> list[AnyStep]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import msgspec
 
 from glassdock.errors import InvalidParameter
+from glassdock.linux.mount import MountFlag
 from glassdock.oci.runtime import IDMapping, Linux, Process, Spec
 from glassdock.runtime import namespaces, options
 from glassdock.runtime.namespaces import JoinNamespace, Loopback
@@ -30,7 +31,10 @@ VIEWS = {"sysfs": "network", "mqueue": "ipc"}
 
 
 class Arrangement(msgspec.Struct, frozen=True):
-    """What the rest of a plan builds on. `first` are the child's own steps; `views` are mounted outside."""
+    """What the rest of a plan builds on. `first` are the child's own steps; `views` are mounted outside.
+
+    `after_pivot` is the propagation that the root gets at the end, where it is not private.
+    """
 
     new: tuple[str, ...]
     joined: dict[str, str]
@@ -38,6 +42,7 @@ class Arrangement(msgspec.Struct, frozen=True):
     outside: tuple[ShiftedRoot | OomScore | Rlimits | JoinNamespaces | KernelView | NewTime, ...]
     first: tuple[JoinNamespace | Loopback | Detach | MountRoot | TakeRoot, ...]
     views: tuple[str, ...] = ()
+    after_pivot: int = 0
 
     @property
     def own_user(self) -> bool:
@@ -65,7 +70,11 @@ def arrange(spec: Spec, root: Mount, target: str, *, netns: bool, shift: bool) -
         raise InvalidParameter("a container needs a mount namespace of its own")
     ids = Ids(linux.uid_mappings, linux.gid_mappings, joined.get("user", ""))
     own_user = "user" in new or "user" in joined
-    spread = int(options.propagation(linux.rootfs_propagation or "private")[0])
+    wanted = options.propagation(linux.rootfs_propagation or "private")[0]
+    # A root whose mounts spread cannot be pivoted into: pivot_root(2). A slave may be one from the beginning, and has
+    # to: what is mounted outside comes in only while it is still a copy of the machine's mount.
+    spread = int(wanted if wanted == MountFlag.SLAVE else MountFlag.PRIVATE)
+    after = int(wanted) if wanted in (MountFlag.SHARED, MountFlag.UNBINDABLE) else 0
     outside: list[ShiftedRoot | OomScore | Rlimits | JoinNamespaces | KernelView | NewTime] = []
     first: list[JoinNamespace | Loopback | Detach | MountRoot | TakeRoot] = []
     away = {kind for kind in joined if own_user or kind in _FOR_CHILDREN}
@@ -82,7 +91,7 @@ def arrange(spec: Spec, root: Mount, target: str, *, netns: bool, shift: bool) -
         mounted = {entry.type for entry in spec.mounts}
         views = tuple(kind for kind, namespace in VIEWS.items() if kind in mounted and namespace not in new)
     outside += _outside(linux, body, new, {kind: joined[kind] for kind in sorted(away)}, views)
-    return Arrangement(new, joined, ids, tuple(outside), tuple(first), views)
+    return Arrangement(new, joined, ids, tuple(outside), tuple(first), views, after)
 
 
 def _outside(

@@ -1,6 +1,6 @@
 """The last part of a plan: who the process is, what it may do, and which program it becomes.
 
-Interface: `identity(...)`: the steps; `missing_capabilities(spec)`: what this machine cannot give, a sentence each.
+Interface: `identity(...)`: the steps; `warnings(spec)`: what is left out, a sentence each.
 
 Rules: the order is the kernel's: each step still needs what the next one gives up.
 
@@ -16,9 +16,11 @@ from typing import TypeAlias
 from glassdock.errors import InvalidParameter
 from glassdock.linux import ids
 from glassdock.oci.runtime import Capabilities, Linux, Process, Spec
-from glassdock.runtime import capabilities, process, seccomp
+from glassdock.runtime import capabilities, priority, process, seccomp
 from glassdock.runtime.capabilities import DropBounding, SetCapabilities
+from glassdock.runtime.labels import ExecLabel
 from glassdock.runtime.only_id import OnlyId
+from glassdock.runtime.priority import PriorityStep
 from glassdock.runtime.process import (
     FindProgram,
     NoNewPrivileges,
@@ -44,6 +46,8 @@ ProcessStep: TypeAlias = (
     | SetCapabilities
     | FindProgram
     | NoNewPrivileges
+    | ExecLabel
+    | PriorityStep
 )
 
 
@@ -67,6 +71,11 @@ def identity(linux: Linux, body: Process, user: str, groups: tuple[str, ...], *,
     filters: list[ProcessStep] = []
     if linux.seccomp:
         filters.append(InstallSeccomp(seccomp.compile(linux.seccomp), int(seccomp.flags(linux.seccomp))))
+    steps += priority.steps(body, linux)
+    if body.apparmor_profile:
+        steps.append(ExecLabel("apparmor", body.apparmor_profile))
+    if body.selinux_label:
+        steps.append(ExecLabel("selinux", body.selinux_label))
     steps.append(DropBounding(_of(kept.bounding, usable), own_user))
     # Installing a filter needs CAP_SYS_ADMIN, or the promise never to gain privileges.
     steps += [] if body.no_new_privileges else filters
@@ -85,8 +94,14 @@ def _of(names: tuple[str, ...], usable: frozenset[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name in usable)
 
 
-def missing_capabilities(spec: Spec) -> list[str]:
-    """What the specification asks for and this machine's bounding set lacks: a warning each."""
+def warnings(spec: Spec) -> list[str]:
+    """What is left out, a sentence each: capabilities that this machine does not have, flags of personalities."""
+    persona = spec.linux.personality if spec.linux else None
+    told = [f"ignoring unsupported personality flags: {' '.join(persona.flags)}"] if persona and persona.flags else []
+    return told + _missing_capabilities(spec)
+
+
+def _missing_capabilities(spec: Spec) -> list[str]:
     kept = spec.process.capabilities if spec.process else None
     if not kept or (spec.linux and any(one.type == "user" for one in spec.linux.namespaces)):
         return []  # a new user namespace has them all

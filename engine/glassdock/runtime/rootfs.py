@@ -21,12 +21,15 @@ import errno
 import os
 import stat
 
+import msgspec
+
 from glassdock.errors import StartFailed
 from glassdock.linux import mount as linux
 from glassdock.linux.mount import AT_FDCWD, MountAttr, MountFlag, OpenTree, UmountFlag
 from glassdock.linux.openat2 import Resolve, make_directories, open_in_root, openat2
 from glassdock.runtime import filesystems
 from glassdock.runtime.stage import Stage, Step, attempt
+from glassdock.runtime.userns import Ids
 from glassdock.unionfs.mounts import Mount
 
 # Files of /proc that may be covered, as LXCFS does: https://github.com/opencontainers/runc/blob/main/docs
@@ -120,6 +123,14 @@ class MountFilesystem(Step, frozen=True, tag="mount"):
                 os.close(tree)
 
 
+class Shifted(msgspec.Struct, frozen=True):
+    """A source of a mount, and the ids with which it is to be seen."""
+
+    source: str
+    ids: Ids
+    recursive: bool = False
+
+
 class BindMount(Step, frozen=True, tag="bind"):
     """A file or folder of the machine's, seen from inside as well."""
 
@@ -129,13 +140,19 @@ class BindMount(Step, frozen=True, tag="bind"):
     clear: int = 0
     recursive: bool = True
     propagation: int = int(MountFlag.PRIVATE)
+    ids: Ids | None = None
+    shift_below: bool = False
 
     def describe(self) -> str:
         mode = "read-only" if self.add & MountAttr.RDONLY else "writable"
-        return f"bind {self.source} on {self.destination}, {mode}"
+        owners = f", owners shifted: {self.ids.describe()}" if self.ids else ""
+        return f"bind {self.source} on {self.destination}, {mode}{owners}"
 
     def sources(self) -> tuple[str, ...]:
-        return (f"{'rbind' if self.recursive else 'bind'}:{self.source}",)
+        source = f"{'rbind' if self.recursive else 'bind'}:{self.source}"
+        if self.ids:
+            source = "idmap:" + msgspec.json.encode(Shifted(source, self.ids, self.shift_below)).decode()
+        return (source,)
 
     def apply(self, stage: Stage) -> None:
         tree = stage.take(self.sources()[0])
@@ -295,7 +312,8 @@ class Sysctl(Step, frozen=True, tag="sysctl"):
     def apply(self, stage: Stage) -> None:
         for name, value in self.values:
             with attempt(f"setting sysctl {name}"):
-                path = "/proc/sys/" + name.replace(".", "/")
+                # A slash in a name is a dot of the path's: eth0/1 is the interface eth0.1 (sysctl(8)).
+                path = "/proc/sys/" + name.translate(str.maketrans("./", "/."))
                 file = openat2(stage.root, path, os.O_WRONLY, 0, Resolve.IN_ROOT | Resolve.NO_SYMLINKS)
                 try:
                     if os.fstat(file).st_dev != stage.proc_device:
@@ -319,6 +337,19 @@ class Pivot(Step, frozen=True, tag="pivot"):
             os.chdir("/")
             os.close(stage.root)
             stage.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+class Propagate(Step, frozen=True, tag="propagation"):
+    """How mounts of the root's spread; a shared root cannot be pivoted into, so this comes after."""
+
+    propagation: int
+
+    def describe(self) -> str:
+        return f"make / {MountFlag(self.propagation).name}".lower()
+
+    def apply(self, stage: Stage) -> None:
+        with attempt("setting the propagation of the root"):
+            linux.mount_setattr(stage.root, propagation=MountFlag(self.propagation))
 
 
 class ReadonlyRoot(Step, frozen=True, tag="readonly_root"):

@@ -46,6 +46,10 @@ class Ids(msgspec.Struct, frozen=True):
         """User and group outside of root inside; None where the maps are behind a path."""
         return None if self.path else (_outside(self.uids), _outside(self.gids))
 
+    def outside(self, uid: int | None, gid: int | None) -> tuple[int, int]:
+        """A user and a group inside as they are called outside; nobody is root; -1 behind a path."""
+        return (-1, -1) if self.path else (_outside(self.uids, uid or 0), _outside(self.gids, gid or 0))
+
 
 def _outside(mappings: tuple[IDMapping, ...], number: int = 0) -> int:
     """The id outside of `number` inside; -1 where it is not mapped."""
