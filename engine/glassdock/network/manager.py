@@ -20,6 +20,7 @@ import functools
 import os
 import re
 import socket
+from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Interface
@@ -33,13 +34,14 @@ from glassdock.network import addresses, namespaces, netlink
 from glassdock.network.bridged import Bridged, Surroundings, cables
 from glassdock.network.home import Home
 from glassdock.network.model import Endpoint, Network, PortBinding
+from glassdock.network.namespaces import Place
 from glassdock.network.ports import Publisher
 from glassdock.network.records import Records
 from glassdock.network.veth import Owner
 from glassdock.network.wayout import WayOut
 from glassdock.paths import Paths, atomic_write
 
-_READY = 6  # places kept ready
+_READY = 6  # places kept ready on each bridge, and half as many without a cable
 _QUIET = 0.03  # seconds after an attach before the background may take the processor
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
@@ -54,6 +56,7 @@ class Manager:
         self._published = paths.networks / "published"
         self._tag = paths.tag
         self._bridged: dict[str, Bridged] = {}
+        self._alone: deque[Place] = deque()
         self._endpoints: dict[str, Endpoint] = {}
         self._publisher = Publisher()
         self._home = Home(paths.networks)
@@ -113,6 +116,8 @@ class Manager:
         self._publisher.withdraw_all()
         while self._background:
             await asyncio.gather(*self._background)
+        while self._alone:
+            self._alone.popleft().close()
         for bridged in self._bridged.values():
             places = list(bridged.ready)
             bridged.ready.clear()
@@ -193,9 +198,12 @@ class Manager:
         if record.driver == "host":
             endpoint = Endpoint(container, record.id, record.name, None)
         elif record.driver == "null":
-            with trace.span("network.namespace", ready=False):
-                place = await self._in(self._path, namespaces.make)
+            place = self._alone.popleft() if self._alone else None
+            with trace.span("network.namespace", ready=place is not None):
+                if place is None:
+                    place = await self._in(self._path, namespaces.make)
             place.door.close()
+            self._refill_soon(_QUIET)
             endpoint = Endpoint(container, record.id, record.name, place.fd)
         else:
             endpoint = await self._plug_in(self._switch(record), container, name, mac, ip, ports)
@@ -261,16 +269,16 @@ class Manager:
             self._filling = self._spawn(self._refill())
 
     async def _refill(self) -> None:
-        for bridged in list(self._bridged.values()):
-            while len(bridged.ready) < _READY:
-                try:
-                    place = await self._in(self._yard, bridged.make)
-                except GlassdockError:
-                    return  # the bridge is full: whoever comes next makes a place on the path, and is told so
-                except OSError as error:
-                    self._problem(f"no places ahead of need: {error}")
-                    return
-                bridged.ready.append(place)
+        try:
+            for bridged in list(self._bridged.values()):
+                while len(bridged.ready) < _READY:
+                    bridged.ready.append(await self._in(self._yard, bridged.make))
+            while len(self._alone) < _READY // 2:
+                self._alone.append(await self._in(self._yard, namespaces.make))
+        except GlassdockError:
+            return  # a bridge is full: whoever comes next makes a place on the path, and is told so
+        except OSError as error:
+            self._problem(f"no places ahead of need: {error}")
 
     async def _retire(self, bridged: Bridged, cable: str, descriptor: int | None) -> None:
         """Unplug a cable now; destroy it and its namespace soon, together with others that wait for the same."""
