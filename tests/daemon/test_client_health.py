@@ -88,6 +88,10 @@ def test_none_and_what_cannot_be_run(ready: Daemon, container: Callable[..., str
         assert log[0]["ExitCode"] == -1 and 'exec: "nosuch": executable file not found' in log[0]["Output"]
     finally:
         ready.docker("rm", "-f", made)
+    nothing = {"Test": ["CMD", "true"], "Interval": None, "Retries": None, "StartPeriod": None}
+    status, answer = ready.post("/containers/create", body | {"Healthcheck": nothing})
+    assert status == 201
+    ready.docker("rm", answer["Id"])
     status, answer = ready.post("/containers/create", body | {"Healthcheck": {"Test": ["CMD", "true"], "Interval": 5}})
     assert (status, answer["message"]) == (400, "Interval in Healthcheck cannot be less than 1ms")
 

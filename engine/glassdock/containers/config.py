@@ -249,10 +249,13 @@ def merge(config: Config, image: oci.ContainerConfig) -> Config:
 
 
 def _merge_healthcheck(own: oci.Healthcheck | None, image: oci.Healthcheck | None) -> oci.Healthcheck | None:
-    """What the container says, and field by field where it says nothing, the image."""
-    if own is None or image is None:
-        return own or image
-    return oci.Healthcheck(*(getattr(own, name) or getattr(image, name) for name in oci.Healthcheck.__struct_fields__))
+    """What the container says, and field by field where it says nothing, the image; null is said by nobody."""
+    if own is None and image is None:
+        return None
+    first, second = own or oci.Healthcheck(), image or oci.Healthcheck()
+    names = oci.Healthcheck.__struct_fields__
+    merged = (getattr(first, name) or getattr(second, name) or 0 for name in names[1:])
+    return oci.Healthcheck(first.test or second.test, *merged)
 
 
 def merge_env(lower: tuple[str, ...], upper: tuple[str, ...]) -> tuple[str, ...]:
@@ -267,11 +270,8 @@ _OFF: Mapping[str, tuple[Any, ...]] = {
     "links": (None, ()),
     "storage_opt": (None, {}),
     "device_requests": (None, ()),
-    "device_cgroup_rules": (None, ()),
-    "userns_mode": ("", "host"),
     "cgroup_parent": ("",),
     "isolation": (None, "", "default"),
-    "runtime": (None, "", "glassdock", "runc"),
     "volume_driver": ("", "local"),
 }
 
@@ -282,6 +282,12 @@ def refuse_unsupported(host: HostConfig) -> None:
         if getattr(host, name) not in allowed:
             option = name.replace("_", "-")
             raise NotSupported(f"--{option} is not supported yet", "Leave it out; `engine/README.md` lists the gaps.")
+    if host.runtime not in (None, "", "glassdock", "runc"):
+        raise InvalidParameter(f"unknown or invalid runtime name: {host.runtime}", "Leave --runtime out.")
+    if not -1000 <= host.oom_score_adj <= 1000:
+        raise InvalidParameter(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
+    if (host.shm_size or 0) < 0:
+        raise InvalidParameter("SHM size can not be less than 0")
 
 
 def check_health(healthcheck: oci.Healthcheck | None) -> None:
@@ -289,8 +295,9 @@ def check_health(healthcheck: oci.Healthcheck | None) -> None:
     if healthcheck is None:
         return
     for name in ("interval", "timeout", "start_period", "start_interval"):
-        if getattr(healthcheck, name) != 0 and getattr(healthcheck, name) < 1_000_000:
+        value = getattr(healthcheck, name) or 0
+        if value != 0 and value < 1_000_000:
             word = "".join(part.capitalize() for part in name.split("_"))
             raise InvalidParameter(f"{word} in Healthcheck cannot be less than 1ms")
-    if healthcheck.retries < 0:
+    if (healthcheck.retries or 0) < 0:
         raise InvalidParameter("Retries in Healthcheck cannot be negative")

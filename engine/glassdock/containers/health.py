@@ -87,7 +87,7 @@ class Checks:
     async def _probe(self, container: Container, healthcheck: Healthcheck) -> HealthResult:
         started = time.time_ns()
         config = ExecConfig(cmd=probe_of(container.config), attach_stdout=True, attach_stderr=True)
-        timeout = healthcheck.timeout / 1e9 or _TIMEOUT
+        timeout = (healthcheck.timeout or 0) / 1e9 or _TIMEOUT
         output, code = bytearray(), -1
         made: Exec | None = None
         try:
@@ -126,7 +126,7 @@ class Checks:
         status, streak = now.status, now.failing_streak
         if result.exit_code == 0:
             status, streak = "healthy", 0
-        elif status != "starting" or result.start - container.state.started_at >= healthcheck.start_period:
+        elif status != "starting" or result.start - container.state.started_at >= (healthcheck.start_period or 0):
             streak += 1
             if streak >= (healthcheck.retries or _RETRIES):
                 status = "unhealthy"
@@ -138,9 +138,9 @@ class Checks:
 
 def _pause(container: Container, healthcheck: Healthcheck) -> float:
     age = time.time_ns() - container.state.started_at
-    if container.health and container.health.status == "starting" and age < healthcheck.start_period:
-        return healthcheck.start_interval / 1e9 or _START_INTERVAL
-    return healthcheck.interval / 1e9 or _INTERVAL
+    if container.health and container.health.status == "starting" and age < (healthcheck.start_period or 0):
+        return (healthcheck.start_interval or 0) / 1e9 or _START_INTERVAL
+    return (healthcheck.interval or 0) / 1e9 or _INTERVAL
 
 
 def _kill(made: Exec) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from glassdock import trace
 from glassdock.containers import config as configs
-from glassdock.containers import freezer, limits, repair, restarts, spec
+from glassdock.containers import freezer, limits, modes, repair, restarts, spec
 from glassdock.containers.config import CreateRequest
 from glassdock.containers.execs import Execs
 from glassdock.containers.health import Checks
@@ -102,6 +102,7 @@ class Manager:
                 networking=request.networking,
             )
             spec.check(container)
+            modes.settle(container, self._held.get)
             with contextlib.ExitStack() as undo:
                 # The layer first: a crash before the record leaves a layer that nobody names, which repair removes.
                 with trace.span("unionfs.prepare", layers=len(image.layers)):

@@ -14,10 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
+from collections.abc import Iterator
+
+import msgspec
 
 from glassdock import trace
-from glassdock.containers import files, logging, restarts, spec
+from glassdock.containers import files, logging, modes, restarts, spec
 from glassdock.containers.health import Checks
 from glassdock.containers.held import Held
 from glassdock.containers.model import Container, EndpointRecord, State, Status, move
@@ -55,14 +59,18 @@ class Runs:
     async def _launch(self, container: Container, live: Live) -> None:
         held, folder = self._held, self._held.folder(container)
         image = self._image(container)
-        async with contextlib.AsyncExitStack() as undo:
-            with trace.span("network.attach", network=spec.network_of(container)):
-                endpoint = await self._join_network(container)
-                undo.push_async_callback(held.parts.networks.detach, endpoint)
-            with trace.span("containers.files"):
-                files.write(folder, container, endpoint)
+        endpoint: Endpoint | None
+        async with contextlib.AsyncExitStack() as undo, contextlib.AsyncExitStack() as done:
+            joins = modes.resolve(container, held.get)
+            if joins.donor is None:
+                endpoint = await self._plug_in(container, undo)
+                netns, shared = endpoint.netns_fd, folder
+            else:
+                endpoint, shared = None, held.folder(joins.donor)
+                container.config = msgspec.structs.replace(container.config, hostname=joins.donor.hostname)
+                netns = done.enter_context(_namespace(joins.network))
             with trace.span("containers.spec"):
-                made = spec.runtime_spec(container, folder, held.parts.paths.tag)
+                made = spec.runtime_spec(container, shared, held.parts.paths.tag, joins)
             request = launch.LaunchRequest(
                 id=container.id,
                 run_dir=str(folder / "run"),
@@ -78,10 +86,10 @@ class Runs:
             )
             with trace.span("runtime.launch", image=image.id[7:19] if image else "") as launching:
                 attach, live.pending = live.pending, []
-                process = await held.parts.need_launcher().launch(request, netns=endpoint.netns_fd, attach=attach)
+                process = await held.parts.need_launcher().launch(request, netns=netns, attach=attach)
                 trace.adopt(process.spans, under=launching)
             undo.pop_all()
-        container.endpoints = (EndpointRecord.of(endpoint),)
+        container.endpoints = (EndpointRecord.of(endpoint),) if endpoint else ()
         container.state = State(status=container.state.status, pid=process.pid, started_at=time.time_ns())
         move(container, Status.RUNNING)
         held.save(container)
@@ -185,6 +193,15 @@ class Runs:
         except NotFound:
             return None  # untagged and removed by force since: its layers are still held by the snapshot
 
+    async def _plug_in(self, container: Container, undo: contextlib.AsyncExitStack) -> Endpoint:
+        """A network of its own, and the files that say so."""
+        with trace.span("network.attach", network=spec.network_of(container)):
+            endpoint = await self._join_network(container)
+            undo.push_async_callback(self._held.parts.networks.detach, endpoint)
+        with trace.span("containers.files"):
+            files.write(self._held.folder(container), container, endpoint)
+        return endpoint
+
     async def _join_network(self, container: Container) -> Endpoint:
         return await self._held.parts.networks.attach(
             container.id,
@@ -194,3 +211,13 @@ class Runs:
             ip=spec.address_of(container),
             ports=spec.ports(container),
         )
+
+
+@contextlib.contextmanager
+def _namespace(pid: int) -> Iterator[int]:
+    """The network namespace of a process, as a descriptor."""
+    found = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield found
+    finally:
+        os.close(found)

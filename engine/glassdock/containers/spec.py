@@ -10,22 +10,24 @@ Source: https://github.com/opencontainers/runtime-spec, https://github.com/moby/
 
 from __future__ import annotations
 
+import os
 import posixpath
 import signal
 from pathlib import Path
 
 import msgspec
 
-from glassdock.containers import files, limits, logging, restarts
+from glassdock.containers import devices, files, limits, logging, modes, restarts
 from glassdock.containers.config import HostConfig, MountPoint, check_health, refuse_unsupported
 from glassdock.containers.model import Container
 from glassdock.errors import CommandNotExecutable, CommandNotFound, InvalidParameter, NotSupported
 from glassdock.network.model import PortBinding
 from glassdock.oci import runtime as oci
 from glassdock.runtime import capabilities, cgroups, defaults, seccomp
+from glassdock.runtime.process import RLIMITS
 
+_OWN = modes.Joins()
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_NAMESPACES = ("mount", "pid", "uts", "ipc", "cgroup")
 
 
 def check(container: Container) -> None:
@@ -34,12 +36,15 @@ def check(container: Container) -> None:
     restarts.check(container.host.restart_policy, auto_remove=container.host.auto_remove)
     check_health(container.config.healthcheck)
     logging.check(container.host.log_config)
+    modes.check(container)
+    devices.check(container.host)
     signal_number(container.config.stop_signal or "TERM")
-    runtime_spec(container, Path("/"), "")
+    # Whether a device is there is seen when it starts.
+    runtime_spec(msgspec.structs.replace(container, host=_without_devices(container.host)), Path("/"), "")
     ports(container)
 
 
-def runtime_spec(container: Container, folder: Path, tag: str) -> oci.Spec:
+def runtime_spec(container: Container, folder: Path, tag: str, joins: modes.Joins = _OWN) -> oci.Spec:
     """The spec of a start; `folder` holds hosts, hostname and resolv.conf, `tag` sets this engine's cgroup apart."""
     config, host = container.config, container.host
     caps = _capabilities(host)
@@ -58,17 +63,23 @@ def runtime_spec(container: Container, folder: Path, tag: str) -> oci.Spec:
             no_new_privileges=_security(host, "no-new-privileges") in ("", "true"),
             oom_score_adj=host.oom_score_adj,
         ),
+        annotations=dict(host.annotations or {}),
         mounts=_mounts(container, folder),
         linux=oci.Linux(
-            namespaces=_namespaces(host),
+            namespaces=modes.namespaces(host, joins),
+            devices=devices.nodes(host),
             cgroups_path="" if cgroups.unavailable() else cgroup_of(container.id, tag),
-            resources=limits.resources(host, _device_rules(host)),
+            resources=limits.resources(host, devices.rules(host)),
             sysctl=dict(host.sysctls or {}),
             seccomp=_seccomp(host, caps),
             masked_paths=() if host.privileged else _or(host.masked_paths, defaults.masked_paths()),
             readonly_paths=() if host.privileged else _or(host.readonly_paths, defaults.readonly_paths()),
         ),
     )
+
+
+def _without_devices(host: HostConfig) -> HostConfig:
+    return msgspec.structs.replace(host, devices=())
 
 
 def cgroup_of(identity: str, tag: str) -> str:
@@ -172,14 +183,6 @@ def _list(value: tuple[str, ...] | str | None) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else value
 
 
-def _namespaces(host: HostConfig) -> tuple[oci.Namespace, ...]:
-    modes = {"pid": host.pid_mode, "uts": host.u_t_s_mode, "ipc": host.ipc_mode, "cgroup": host.cgroupns_mode}
-    for kind, mode in modes.items():
-        if mode not in ("", "host", "private", "shareable", "none"):
-            raise NotSupported(f"--{kind} {mode} is not supported yet", "Use host, or leave it out.")
-    return tuple(oci.Namespace(kind) for kind in _NAMESPACES if modes.get(kind) != "host")
-
-
 def _mounts(container: Container, folder: Path) -> tuple[oci.Mount, ...]:
     host = container.host
     shm = host.shm_size or 67108864
@@ -194,6 +197,9 @@ def _mounts(container: Container, folder: Path) -> tuple[oci.Mount, ...]:
             msgspec.structs.replace(mount, options=tuple(option for option in mount.options if option != "ro"))
             for mount in base
         ]
+    base = [_shared(mount) for mount in base] if host.ipc_mode == "host" else base
+    if host.ipc_mode == "none":
+        base = [mount for mount in base if mount.destination != "/dev/shm"]
     own = [oci.Mount(target, "bind", str(folder / name), ("rbind", "rprivate")) for name, target in files.NAMES.items()]
     asked = [_bind(bind) for bind in host.binds or ()]
     asked += [_mount_point(mount) for mount in host.mounts or ()]
@@ -206,6 +212,13 @@ def _mounts(container: Container, folder: Path) -> tuple[oci.Mount, ...]:
     asked.sort(key=lambda mount: mount.destination.count("/"))  # a mount inside a mount comes later
     taken = {mount.destination for mount in asked}
     return tuple(mount for mount in (*base, *own) if mount.destination not in taken) + tuple(asked)
+
+
+def _shared(mount: oci.Mount) -> oci.Mount:
+    """With the machine's IPC namespace come its shared memory and message queues."""
+    if mount.destination not in ("/dev/shm", "/dev/mqueue") or not os.path.isdir(mount.destination):
+        return mount
+    return oci.Mount(mount.destination, "bind", mount.destination, ("rbind", "rprivate", "nosuid", "noexec"))
 
 
 def _shm(option: str, size: int) -> str:
@@ -226,8 +239,19 @@ def _bind(text: str) -> oci.Mount:
 def _mount_point(mount: MountPoint) -> oci.Mount:
     target = _absolute(mount.target)
     read_only = ("ro",) if mount.read_only else ()
-    if mount.type == "bind" and mount.source:
-        return oci.Mount(target, "bind", mount.source, ("rbind", "rprivate", "nodev", *read_only))
+    if mount.type == "bind":
+        wrong = 'invalid mount config for type "bind": '
+        if not mount.source:
+            raise InvalidParameter(f"{wrong}field Source must not be empty")
+        if not mount.source.startswith("/"):
+            raise InvalidParameter(f"{wrong}invalid mount path: '{mount.source}' mount path must be absolute")
+        asked = mount.bind_options or {}
+        if not os.path.exists(mount.source) and not asked.get("CreateMountpoint"):
+            raise InvalidParameter(f"{wrong}bind source path does not exist: {mount.source}")
+        how = "bind" if asked.get("NonRecursive") else "rbind"
+        return oci.Mount(
+            target, "bind", mount.source, (how, asked.get("Propagation") or "rprivate", "nodev", *read_only)
+        )
     if mount.type == "tmpfs":
         options = mount.tmpfs_options or {}
         size = (f"size={options['SizeBytes']}",) if options.get("SizeBytes") else ()
@@ -245,11 +269,13 @@ def _absolute(target: str) -> str:
     return clean
 
 
-def _device_rules(host: HostConfig) -> tuple[oci.DeviceRule, ...]:
-    return (oci.DeviceRule(allow=True),) if host.privileged else defaults.device_rules()
-
-
 def _rlimits(host: HostConfig) -> tuple[oci.Rlimit, ...]:
+    for limit in host.ulimits or ():
+        if f"RLIMIT_{limit.name.upper()}" not in RLIMITS:
+            raise InvalidParameter(f"invalid ulimit type: {limit.name}")
+        if 0 <= limit.hard < limit.soft:
+            words = "ulimit soft limit must be less than or equal to hard limit"
+            raise InvalidParameter(f"{words}: {limit.soft} > {limit.hard}")
     return tuple(
         oci.Rlimit(f"RLIMIT_{limit.name.upper()}", hard=_unlimited(limit.hard), soft=_unlimited(limit.soft))
         for limit in host.ulimits or ()

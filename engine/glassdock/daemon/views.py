@@ -138,8 +138,14 @@ def _network_settings(container: Container) -> dict[str, Any]:
         "IPAddress": first.get("IPAddress", ""),
         "IPPrefixLen": first.get("IPPrefixLen", 0),
         "MacAddress": first.get("MacAddress", ""),
-        "Networks": networks or {_network_name(container): _endpoint(None)},
+        "Networks": networks or _unplugged(container),
     }
+
+
+def _unplugged(container: Container) -> dict[str, Any]:
+    """The network that it will have; none where it lives in another's."""
+    name = _network_name(container)
+    return {} if name.startswith("container:") else {name: _endpoint(None)}
 
 
 def _network_name(container: Container) -> str:

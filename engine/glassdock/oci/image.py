@@ -79,14 +79,14 @@ class Index(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
 
 
 class Healthcheck(msgspec.Struct, frozen=True, omit_defaults=True, rename="pascal"):
-    """Docker's extension of the image config; durations are nanoseconds."""
+    """Docker's extension of the image config; durations are nanoseconds; null is 0."""
 
     test: tuple[str, ...] = ()
-    interval: int = 0
-    timeout: int = 0
-    start_period: int = 0
-    start_interval: int = 0
-    retries: int = 0
+    interval: int | None = 0
+    timeout: int | None = 0
+    start_period: int | None = 0
+    start_interval: int | None = 0
+    retries: int | None = 0
 
 
 class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, rename="pascal"):
