@@ -60,7 +60,7 @@ def logs(name: str, follow: bool, timestamps: bool, tail: str, since: str, until
 @_NAMES
 def stop(names: tuple[str, ...], seconds: int | None) -> Call:
     """Parse `stop`."""
-    return Call(verbs.Stop(names, seconds), _lines)
+    return Call(verbs.Stop(names, seconds), show_names)
 
 
 @click.command(help="Kill running containers.", context_settings=_HELP)
@@ -68,7 +68,7 @@ def stop(names: tuple[str, ...], seconds: int | None) -> Call:
 @_NAMES
 def kill(names: tuple[str, ...], signal: str) -> Call:
     """Parse `kill`."""
-    return Call(verbs.Kill(names, signal), _lines)
+    return Call(verbs.Kill(names, signal), show_names)
 
 
 @click.command(help="Remove containers.", context_settings=_HELP)
@@ -77,14 +77,14 @@ def kill(names: tuple[str, ...], signal: str) -> Call:
 @_NAMES
 def rm(names: tuple[str, ...], force: bool, volumes: bool) -> Call:
     """Parse `rm`."""
-    return Call(verbs.Remove(names, force, volumes), _lines)
+    return Call(verbs.Remove(names, force, volumes), show_names)
 
 
 @click.command(help="Wait until containers end, then print their exit codes.", context_settings=_HELP)
 @_NAMES
 def wait(names: tuple[str, ...]) -> Call:
     """Parse `wait`."""
-    return Call(verbs.Wait(names), _lines)
+    return Call(verbs.Wait(names), show_names)
 
 
 @click.command(help="Start stopped containers.", context_settings=_HELP)
@@ -124,7 +124,7 @@ inspect_image = _inspect("image", "Show everything about images.")
 inspect_network = _inspect("network", "Show everything about networks.")
 
 
-def _lines(done: tuple[Any, ...]) -> int:
+def show_names(done: tuple[Any, ...]) -> int:
     """Docker's answer to a verb on names: a line each."""
     for line in done:
         click.echo(line)
@@ -136,7 +136,7 @@ def _nothing(_: None) -> int:
 
 
 def _ended(done: Ran | tuple[str, ...]) -> int:
-    return (done.exit_code or 0) if isinstance(done, Ran) else _lines(done)
+    return (done.exit_code or 0) if isinstance(done, Ran) else show_names(done)
 
 
 def _moment(text: str) -> str:

@@ -32,7 +32,9 @@ _CONTAINER = {
     "rm": ("containers:rm", "Remove containers"),
     "run": ("run:run", "Create and run a new container from an image"),
     "start": ("containers:start", "Start stopped containers"),
+    "stats": ("limits:stats", "Show what containers use, second by second"),
     "stop": ("containers:stop", "Stop running containers"),
+    "update": ("limits:update", "Change the limits and the restart policy of containers"),
     "wait": ("containers:wait", "Wait until containers end, then print their exit codes"),
 }
 _IMAGE = {

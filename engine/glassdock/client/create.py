@@ -145,7 +145,6 @@ def size(text: str, option: str) -> int:
 
 
 def _host(options: Options) -> dict[str, Any]:
-    name, _, retries = options.restart.partition(":")
     made: dict[str, Any] = {
         "AutoRemove": options.remove,
         "NetworkMode": options.network or "default",
@@ -173,11 +172,11 @@ def _host(options: Options) -> dict[str, Any]:
         "Memory": size(options.memory, "--memory") if options.memory else 0,
         "MemorySwap": size(options.memory_swap, "--memory-swap") if options.memory_swap else 0,
         "ShmSize": size(options.shm_size, "--shm-size") if options.shm_size else 0,
-        "NanoCpus": _nano_cpus(options.cpus),
+        "NanoCpus": nano_cpus(options.cpus),
         "CpuShares": options.cpu_shares,
         "CpusetCpus": options.cpuset_cpus,
         "PidsLimit": options.pids_limit,
-        "RestartPolicy": {"Name": name, "MaximumRetryCount": int(retries or 0)} if name else None,
+        "RestartPolicy": restart_policy(options.restart) if options.restart else None,
         "LogConfig": {"Type": options.log_driver, "Config": {}} if options.log_driver else None,
     }
     return {key: value for key, value in made.items() if value not in ("", None, 0, [], {})}
@@ -201,7 +200,16 @@ def _networking(options: Options) -> dict[str, Any] | None:
     return {"EndpointsConfig": {options.network or "bridge": endpoint}} if endpoint else None
 
 
-def _nano_cpus(text: str) -> int:
+def restart_policy(text: str) -> dict[str, Any]:
+    """The API's policy of "no", "always" or "on-failure:3"; raises InvalidParameter."""
+    name, _, retries = text.partition(":")
+    if retries and not retries.lstrip("-").isdigit():
+        raise InvalidParameter("maximum retry count must be an integer", "Write on-failure:3.")
+    return {"Name": name, "MaximumRetryCount": int(retries or 0)}
+
+
+def nano_cpus(text: str) -> int:
+    """The API's billionths of a processor of "0.5"; 0 for nothing."""
     if not text:
         return 0
     try:
