@@ -114,6 +114,15 @@ def test_add_unpacks_an_archive_from_the_context(engine: Daemon, build: Callable
     assert engine.docker("run", "--rm", "made", "ls", "/x/inside").stdout == "name\n"
 
 
+def test_limits_and_names_are_those_of_every_step(build: Callable[..., str]) -> None:
+    text = "FROM busybox\nRUN grep far /etc/hosts; ulimit -n; df -k /dev/shm | tail -1\n"
+    limits = ("--add-host", "far:192.0.2.7", "--ulimit", "nofile=321:321", "--shm-size", "2m", "--memory", "64m")
+    shown = build(text, "--no-cache", *limits, "--cache-from", "busybox")
+    assert "192.0.2.7\tfar\n" in shown
+    assert "321\n" in shown
+    assert " 2048 " in shown
+
+
 def running(engine: Daemon, word: str) -> list[int]:
     """The processes of this engine's steps with that word in their command line."""
     found = subprocess.run(["pgrep", "-x", "-f", word], capture_output=True, text=True, check=False)

@@ -259,10 +259,9 @@ def test_options_are_read_from_the_query() -> None:
 @pytest.mark.parametrize(
     ("query", "error"),
     [
-        ({"remote": "https://x.org/y.git"}, NotSupported),
         ({"squash": "1"}, NotSupported),
-        ({"memory": "1000"}, NotSupported),
-        ({"cachefrom": '["x"]'}, NotSupported),
+        ({"memory": "much"}, InvalidParameter),
+        ({"ulimits": "[1]"}, InvalidParameter),
         ({"version": "2"}, NotSupported),
         ({"buildargs": "{"}, InvalidParameter),
         ({"buildargs": "[1]"}, InvalidParameter),

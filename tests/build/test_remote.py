@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import io
 import os
+import shutil
 import socket
 import subprocess
 import tarfile
@@ -17,11 +18,12 @@ from typing import Any, ClassVar
 
 import pytest
 
+from glassdock.build import context as contexts
 from glassdock.build.remote import Remote, check, is_git, is_remote
-from glassdock.errors import BuildError, Unavailable
+from glassdock.errors import BuildError, InvalidParameter, Unavailable
 from tests.build.workshop import Workshop, context
 
-pytestmark = pytest.mark.needs_root
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs("git")]
 
 WHEN = "Wed, 21 Oct 2015 07:28:00 GMT"
 
@@ -170,7 +172,6 @@ def repository(short_tmp: Path) -> Iterator[tuple[str, str]]:
     server.wait()
 
 
-@pytest.mark.needs("git")
 async def test_a_repository_is_copied_without_its_history(
     shop: Workshop, short_tmp: Path, repository: tuple[str, str]
 ) -> None:
@@ -184,7 +185,6 @@ async def test_a_repository_is_copied_without_its_history(
     assert (shop.snapshots.layer_path(image.chain_id or "") / "src/.git/HEAD").exists()
 
 
-@pytest.mark.needs("git")
 async def test_a_commit_is_checked_and_what_is_not_there_is_told(
     shop: Workshop, short_tmp: Path, repository: tuple[str, str]
 ) -> None:
@@ -199,6 +199,32 @@ async def test_a_commit_is_checked_and_what_is_not_there_is_told(
     with pytest.raises(BuildError, match="invalid git address"):
         await built(shop, short_tmp / "c", f"ADD {address}#--upload-pack=x /src/")
     assert os.listdir(shop.paths.tmp) == []
+
+
+# A context from elsewhere
+
+
+async def test_a_lone_dockerfile_an_archive_and_a_repository_are_contexts(
+    short_tmp: Path, site: str, repository: tuple[str, str]
+) -> None:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("inside"))
+    Site.files["/alone"] = (b"FROM scratch\n", {})
+    Site.files["/context.tar"] = (archive.getvalue(), {})
+    for url, names in (
+        (f"{site}/alone", {"Dockerfile"}),
+        (f"{site}/context.tar", {"inside"}),
+        (repository[0], {"a", "sub"}),
+        (f"{repository[0]}#main:sub", {"b"}),
+    ):
+        folder = short_tmp / "context"
+        folder.mkdir()
+        await contexts.fetch(url, folder)
+        assert set(os.listdir(folder)) == names
+        shutil.rmtree(folder)
+    with pytest.raises(InvalidParameter, match="is no URL"):
+        await contexts.fetch("/etc", short_tmp)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 Interface:
 - `Builder(paths, images, snapshots, registry, runner)`: one an engine.
 - `.build(context, options, progress)`: build; returns the image's id. `progress` gets Docker's JSON lines.
-- `.receive(chunks, folder)`: the client's tar becomes the context.
+- `.receive(chunks, folder)`: the client's tar becomes the context; `.fetch(url, folder)`: what is at a URL does.
 - `.record(image_id)`: which line made which layer. `.spans(image_id)`: the spans of the build, of the last 50 builds.
 - `.prune()`: forget the cache.
 
@@ -62,6 +62,10 @@ class Builder:
     async def receive(self, chunks: AsyncIterable[bytes], folder: Path) -> None:
         """Unpack the client's tar into the empty `folder`. Raises InvalidParameter, Corrupt, StorageFull."""
         await contexts.receive(chunks, folder)
+
+    async def fetch(self, url: str, folder: Path) -> None:
+        """Make the empty `folder` the context that is at `url`; raises InvalidParameter, Unavailable, BuildError."""
+        await contexts.fetch(url, folder)
 
     def record(self, image_id: str) -> BuildRecord | None:
         """How the image was built, None if it was not built here."""

@@ -2,6 +2,7 @@
 
 Interface:
 - `receive(chunks, folder)`: unpack the tar that the client sends.
+- `fetch(url, folder)`: a repository, a tar or a lone Dockerfile from elsewhere becomes the context.
 - `dockerfile(folder, name)`: the text of the Dockerfile.
 - `ignored(folder, name)`: the patterns of `NAME.dockerignore`, else of `.dockerignore`.
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import stat
 import tempfile
 from collections.abc import AsyncIterable
@@ -21,7 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from glassdock import trace
-from glassdock.build import archive, ignore
+from glassdock.build import archive, ignore, remote
 from glassdock.errors import BuildError, InvalidParameter, NotSupported
 from glassdock.images import layer
 from glassdock.linux.openat2 import open_in_root
@@ -42,6 +44,32 @@ async def receive(chunks: AsyncIterable[bytes], folder: Path) -> None:
             # Into the page cache: shorter than the way to a thread and back.
             spool.write(chunk)
         await asyncio.to_thread(_unpack, spool, folder)
+
+
+async def fetch(url: str, folder: Path) -> None:
+    """Make the empty `folder` the context that is at `url`; raises InvalidParameter, Unavailable, BuildError."""
+    if not remote.is_remote(url) and not url.startswith("github.com/"):
+        raise InvalidParameter(f"remote build context {url!r} is no URL", "Give an http, https or git address.")
+    with trace.span("build.context"):
+        if url.startswith("github.com/"):
+            url = f"https://{url}" if ".git" in url else re.sub(r"(#|$)", r".git\1", f"https://{url}", count=1)
+        if remote.is_git(url):
+            await remote.fetch(remote.Remote(url), folder)
+            return
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            await remote.fetch(remote.Remote(url), Path(scratch))
+            (fetched,) = Path(scratch).iterdir()
+            await asyncio.to_thread(_take, fetched, folder)
+
+
+def _take(fetched: Path, folder: Path) -> None:
+    """An archive is the context; any other file is the Dockerfile of an empty one."""
+    with fetched.open("rb") as file:
+        content = archive.content(file)
+        if content is not None:
+            layer.unpack(content, folder)
+            return
+    fetched.rename(folder / "Dockerfile")
 
 
 def _unpack(spool: IO[bytes], folder: Path) -> None:

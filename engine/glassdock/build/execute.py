@@ -335,7 +335,7 @@ class Execution:
         mounter = Mounter(
             self.tools.caches, self.request.context, self.request.ignored, self.tools.paths.tmp, self._view
         )  # fmt: skip
-        async with mounter.mounted(work.mounts) as host:
+        async with mounter.mounted(work.mounts, self.request.options.host) as host:
             request = StepRequest(
                 self._mount(key), work.argv, self.observer.output, environment, work.cwd, work.user, work.network, host
             )  # fmt: skip

@@ -22,8 +22,10 @@ import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from glassdock.build import flags
 from glassdock.build.copying import Copier
@@ -170,11 +172,10 @@ class Mounter:
     ignored: Matcher
     scratch: Path
     view: Callable[[MountWork], Mount | None]
-    made: list[MountPoint] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
-    async def mounted(self, works: Iterable[MountWork]) -> AsyncIterator[HostConfig]:
-        """What the runtime is to mount; copies go afterwards, caches stay."""
+    async def mounted(self, works: Iterable[MountWork], host: HostConfig) -> AsyncIterator[HostConfig]:
+        """`host` with what the runtime is to mount; copies go afterwards, caches stay."""
         points: list[MountPoint] = []
         tmpfs: dict[str, str] = {}
         async with contextlib.AsyncExitStack() as held:
@@ -187,7 +188,7 @@ class Mounter:
                 else:
                     source = await self._source(work, held)
                     points.append(MountPoint("bind", work.target, source, read_only=not work.writable))
-            yield HostConfig(mounts=tuple(points), tmpfs=tmpfs)
+            yield msgspec.structs.replace(host, mounts=tuple(points), tmpfs=tmpfs)
 
     async def _source(self, work: MountWork, held: contextlib.AsyncExitStack) -> str:
         """The folder or file to bind."""

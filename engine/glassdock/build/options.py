@@ -13,40 +13,44 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
+from glassdock.containers.config import HostConfig, Ulimit
 from glassdock.errors import InvalidParameter, NotSupported
 from glassdock.registry.auth import Credentials
 
 # What a client sends for "not given", by the option's form.
 _NOTHING = ("", "0", "false", "False", "null", "[]", "{}", "default")
 _REFUSED = {
-    "remote": ("a build from a URL", "Fetch it, and build the folder."),
     "squash": ("--squash", "Build in stages, and COPY --from the result."),
-    "cachefrom": ("--cache-from", "The builder's own cache is used."),
     "outputs": ("--output", "Build an image, and copy out of a container of it."),
-    "extrahosts": ("--add-host", "Write the name in the Dockerfile's RUN."),
     "isolation": ("--isolation", "It is for Windows."),
-    "securityopt": ("--security-opt", "Steps run with the default profile."),
-    "ulimits": ("--ulimit", "Set the limit in RUN with ulimit."),
-    "memory": ("--memory", "Limit the container, not the build."),
-    "memswap": ("--memory-swap", "Limit the container, not the build."),
-    "cpushares": ("--cpu-shares", "Limit the container, not the build."),
-    "cpusetcpus": ("--cpuset-cpus", "Limit the container, not the build."),
-    "cpusetmems": ("--cpuset-mems", "Limit the container, not the build."),
-    "cpuperiod": ("--cpu-period", "Limit the container, not the build."),
-    "cpuquota": ("--cpu-quota", "Limit the container, not the build."),
-    "cgroupparent": ("--cgroup-parent", "Steps run in the engine's own cgroup."),
-    "shmsize": ("--shm-size", "Steps have Docker's default of 64 MiB."),
     "session": ("a BuildKit session", "Set DOCKER_BUILDKIT=0."),
 }
+# What a step's container gets, by the option's name: whole numbers, and texts.
+_LIMITS = {
+    "memory": "memory",
+    "memswap": "memory_swap",
+    "cpushares": "cpu_shares",
+    "cpuperiod": "cpu_period",
+    "cpuquota": "cpu_quota",
+    "shmsize": "shm_size",
+}
+_PLACES = {"cpusetcpus": "cpuset_cpus", "cpusetmems": "cpuset_mems", "cgroupparent": "cgroup_parent"}
 
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """The options of one build. A build argument of None was named without a value."""
+    """The options of one build. A build argument of None was named without a value.
+
+    `remote` is where the context is, if it does not come with the request; `host` is what every RUN's container gets.
+    Where images are given to take steps from (`cachefrom`), nothing has to be done: the cache has their layers.
+    """
 
     dockerfile: str = "Dockerfile"
     tags: tuple[str, ...] = ()
@@ -58,6 +62,8 @@ class BuildOptions:
     no_cache: bool = False
     pull: bool = False
     quiet: bool = False
+    remote: str = ""
+    host: HostConfig = field(default_factory=HostConfig)
     credentials: Mapping[str, Credentials] = field(default_factory=dict)
 
     @classmethod
@@ -81,6 +87,8 @@ class BuildOptions:
             no_cache=_true(query.get("nocache")),
             pull=_true(query.get("pull")),
             quiet=_true(query.get("q")),
+            remote=str(query.get("remote") or ""),
+            host=_host(query),
             credentials=_credentials(registry_config),
         )
 
@@ -97,6 +105,28 @@ def _mapping(name: str, query: Mapping[str, Any]) -> dict[str, str | None]:
     if not good:
         raise InvalidParameter(f"{name} must be a JSON object of strings")
     return dict(value)
+
+
+def _host(query: Mapping[str, Any]) -> HostConfig:
+    """The limits of the steps; raises InvalidParameter."""
+    given: dict[str, Any] = {}
+    for name, member in _LIMITS.items():
+        if text := str(query.get(name) or ""):
+            if not re.fullmatch(r"-?\d+", text):
+                raise InvalidParameter(f"{name} must be a whole number: {text!r}")
+            given[member] = int(text)
+    given = {member: value for member, value in given.items() if value}
+    given |= {member: str(query[name]) for name, member in _PLACES.items() if query.get(name)}
+    for name, member in (("extrahosts", "extra_hosts"), ("securityopt", "security_opt")):
+        found = query.get(name) or ()
+        if found := tuple(one for one in ((found,) if isinstance(found, str) else found) if one):
+            given[member] = found
+    try:
+        if limits := msgspec.json.decode(str(query.get("ulimits") or "[]"), type=list[Ulimit] | None):
+            given["ulimits"] = tuple(limits)
+    except msgspec.MsgspecError as error:
+        raise InvalidParameter(f"ulimits cannot be read: {error}") from error
+    return HostConfig(**given)
 
 
 def _credentials(header: str) -> dict[str, Credentials]:

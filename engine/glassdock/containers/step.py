@@ -30,6 +30,7 @@ from glassdock.network.manager import Manager as Networks
 from glassdock.paths import Paths
 from glassdock.runtime import launch
 from glassdock.runtime.launch import Attach, Launcher, LaunchRequest, Process
+from glassdock.runtime.remains import settle
 from glassdock.unionfs.mounts import Mount
 
 Output = Callable[[int, bytes], None]
@@ -75,6 +76,8 @@ class Runner:
         folder = Path(tempfile.mkdtemp(prefix="step-", dir=self.paths.tmp))
         async with contextlib.AsyncExitStack() as undo:
             undo.callback(shutil.rmtree, folder)
+            # The shim tells the end first; its folder and the snapshot are nobody's only after that.
+            undo.push_async_callback(asyncio.to_thread, settle, folder / "run")
             endpoint = await self.networks.attach(identity, network=request.network)
             undo.push_async_callback(self.networks.detach, endpoint)
             files.write(folder, container, endpoint)
@@ -112,6 +115,7 @@ async def end_leftovers(paths: Paths) -> None:
         if isinstance(found, Process):
             await found.signal(signal.SIGKILL)
             await found.wait()
+        await asyncio.to_thread(settle, folder / "run")
 
 
 async def _copy(stream: socket.socket, on_output: Output) -> None:

@@ -25,12 +25,15 @@ _LOOK = 0.2  # seconds between two looks for the client
 async def build(request: web.Request) -> web.StreamResponse:
     """POST /build."""
     engine = request.app[ENGINE]
-    query = {**request.query, "t": request.query.getall("t", [])}
+    query = {**request.query, **{name: request.query.getall(name, []) for name in ("t", "extrahosts", "securityopt")}}
     options = BuildOptions.from_query(query, request.headers.get("X-Registry-Config", ""))
     folder = Path(tempfile.mkdtemp(prefix="context-", dir=engine.paths.tmp))
     try:
         (context := folder / "context").mkdir(0o755)  # a step's user looks at it, this machine's users do not
-        await engine.builder.receive(request.content.iter_chunked(1 << 20), context)
+        if options.remote and options.remote != "client-session":
+            await engine.builder.fetch(options.remote, context)
+        else:
+            await engine.builder.receive(request.content.iter_chunked(1 << 20), context)
         async with Lines(request) as lines:
             image = await _while_connected(request, engine.builder.build(context, options, lines))
             engine.events.publish("image", "build", image, {"name": ", ".join(options.tags)})
