@@ -1,7 +1,8 @@
 """An ordinary user, for tests that root runs: uid 21000, with a home, and with a range of ids or without.
 
-Interface: `python -m tests.support.ordinary HOME range|single COMMAND...` becomes COMMAND as that user; `words(...)` is
-that command line.
+Interface:
+- `words(home, kind, *command)`: the command line that runs a command as that user.
+- `UserDaemon(folder, kind)`: a `Daemon` that this user starts; `kind` is range or single, or root for the usual one.
 
 Rules: nothing of the machine changes. The user is in files that are mounted over /etc/passwd, /etc/subuid and
 /etc/subgid in a mount namespace of the command's own, where the machine's newuidmap finds them. Where the interpreter
@@ -16,9 +17,11 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 from glassdock.linux import clone, mount
 from glassdock.linux.mount import AT_FDCWD, MountFlag, OpenTree
+from tests.support.daemon import Daemon
 from tests.support.tree import ROOT
 
 USER = 21000
@@ -27,11 +30,33 @@ FIRST, COUNT = 300000, 65536
 
 def words(home: Path, kind: str, *command: str) -> list[str]:
     """The command line that runs `command` as the user; `kind` is range or single."""
-    return [sys.executable, "-P", "-m", "tests.support.ordinary", str(home), kind, *command]
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tests.support.ordinary import main; main()"
+    return [sys.executable, "-c", code, str(home), kind, *command]
+
+
+class UserDaemon(Daemon):
+    """A daemon of the user's, with its own root; the folder is the user's home."""
+
+    def __init__(self, folder: Path, kind: str, *arguments: str) -> None:
+        super().__init__(folder, *arguments)
+        self.kind = kind
+        if kind != "root":
+            os.chown(folder, USER, USER)
+
+    def command(self) -> list[str]:
+        """The command line that starts it."""
+        usual = super().command()
+        return usual if self.kind == "root" else words(self.folder, self.kind, *usual)
+
+
+def main() -> NoReturn:
+    """What `words` runs."""
+    become(Path(sys.argv[1]), sys.argv[2])
+    os.execvp(sys.argv[3], sys.argv[3:])
 
 
 def become(home: Path, kind: str) -> None:
-    """This process is the user from here on."""
+    """This process is the user from here on; of kind `refused` it is in a user namespace that allows no other."""
     clone.unshare(clone.CloneFlag.NEWNS)
     mount.mount(None, "/", None, MountFlag.REC | MountFlag.PRIVATE)
     entry = f"learner:x:{USER}:{USER}::{home}:/bin/sh\n"
@@ -45,6 +70,11 @@ def become(home: Path, kind: str) -> None:
     os.setgroups([])
     os.setresgid(USER, USER, USER)
     os.setresuid(USER, USER, USER)
+    if kind == "refused":
+        clone.unshare(clone.CloneFlag.NEWUSER)
+        for name, text in (("setgroups", "deny"), ("uid_map", f"{USER} {USER} 1"), ("gid_map", f"{USER} {USER} 1")):
+            Path("/proc/self", name).write_text(text)
+        Path("/proc/sys/user/max_user_namespaces").write_text("0")
     os.environ.update(HOME=str(home), USER="learner", LOGNAME="learner")
 
 
@@ -70,8 +100,3 @@ def _reveal(folder: str) -> None:
     mount.move_mount(tree, place)
     os.close(place)
     os.close(tree)
-
-
-if __name__ == "__main__":
-    become(Path(sys.argv[1]), sys.argv[2])
-    os.execvp(sys.argv[3], sys.argv[3:])

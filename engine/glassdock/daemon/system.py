@@ -148,7 +148,7 @@ async def info(request: web.Request) -> web.StreamResponse:
             "ContainerdCommit": {"ID": "", "Expected": ""},
             "RuncCommit": {"ID": "", "Expected": ""},
             "InitCommit": {"ID": "", "Expected": ""},
-            "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+            "SecurityOptions": ["name=seccomp,profile=builtin", *_rootless(), "name=cgroupns"],
             "ProductLicense": "Apache-2.0",
             "Warnings": [*engine.warnings, *_missing()],
         }
@@ -182,6 +182,11 @@ def _missing() -> list[str]:
         "throttle": "blkio throttle" if cgroups.version() == "1" else "io.max",
     }
     return [f"WARNING: No {words[name]} support" for name in support().missing if name in words]
+
+
+def _rootless() -> list[str]:
+    """Docker's word for an engine whose root is an ordinary user outside."""
+    return [] if os.geteuid() == 0 and ids.initial() else ["name=rootless"]
 
 
 def _forwarding() -> bool:
