@@ -109,7 +109,7 @@ def engine(session: Session) -> Iterator[Daemon]:
     if os.geteuid() != 0:
         pytest.skip("needs root")
     daemon = Daemon(session.folder / "e")
-    session.engine_root = str(daemon.root)
+    session.engine_roots.append(str(daemon.root))
     daemon.start()
     try:
         daemon.course_images()

@@ -23,10 +23,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from glassdock.linux import ids
 from glassdock.oci.runtime import Linux, Pids, Process, Resources, Root, Spec
 from glassdock.oci.runtime import Mount as MountEntry
 from glassdock.paths import Paths
-from glassdock.runtime import capabilities, defaults, launch, seccomp
+from glassdock.runtime import capabilities, cgroups, defaults, launch, seccomp
 from glassdock.runtime.launch import Attach, ExitStatus, Launcher, LaunchRequest
 from glassdock.runtime.remains import settle
 from glassdock.unionfs.mounts import Mount
@@ -101,7 +102,7 @@ class Lab:
         body = Process(args=args, env=("PATH=/bin",), cwd="/", capabilities=caps)
         kernel = Linux(
             namespaces=defaults.namespaces(network=False),
-            cgroups_path=f"{self.parent}/{identity}",
+            cgroups_path="" if cgroups.unavailable() else f"{self.parent}/{identity}",
             resources=Resources(devices=defaults.device_rules(), pids=Pids(200)),
             seccomp=seccomp.default_profile(capabilities.DEFAULT),
             masked_paths=defaults.masked_paths(),
@@ -118,10 +119,14 @@ class Lab:
             "id": identity,
             "run_dir": str(folder / "run"),
             "spec": msgspec.structs.replace(whole, **(spec or {})),
-            "root": Mount((str(self.lower),), str(folder / "upper"), str(folder / "work")),
+            "root": self.root(folder),
             "log_path": str(folder / "log"),
         }
         return LaunchRequest(**(wanted | rest))
+
+    def root(self, folder: Path) -> Mount:
+        """The lab's files with a writable layer in `folder`."""
+        return Mount((str(self.lower),), str(folder / "upper"), str(folder / "work"), userxattr=not ids.initial())
 
     def start(self, request: LaunchRequest, attach: Sequence[Attach] = (), netns: int | None = None) -> launch.Process:
         """Launch it."""

@@ -6,7 +6,7 @@ Interface:
 
 Rules: several engines run on one machine at the same time, other people's too. Only what carries this session's
 folder (in a mount, a command line, an environment) or the tag of a root under it (interfaces, cgroups) is ours.
-The session's own engine is left out: its fixture checks it when it stops.
+An engine that outlives a test is left out (`engine_roots`): its fixture checks it when it stops.
 Source: proc(5), cgroups(7).
 """
 
@@ -17,7 +17,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -26,10 +26,10 @@ _HELPERS = ("resource_tracker", "multiprocessing.forkserver", "playwright/driver
 
 @dataclass(slots=True)
 class Session:
-    """The folder that everything of this test run lives in, and the root of its engine once it runs."""
+    """The folder that everything of this test run lives in, and the roots of engines that outlive a test."""
 
     folder: Path
-    engine_root: str = ""
+    engine_roots: list[str] = field(default_factory=list)
 
     @property
     def tmp(self) -> Path:
@@ -43,7 +43,7 @@ class Session:
             found.update(f"{folder}/{name}" for name in names)
             if folder.count("/") - str(self.folder).count("/") >= 4:
                 names.clear()
-        found.discard(self.engine_root)
+        found.difference_update(self.engine_roots)
         return {hashlib.sha256(os.fsencode(path)).hexdigest()[:8] for path in found}
 
 
@@ -101,7 +101,7 @@ def _tagged(name: str, tags: set[str]) -> bool:
 
 def process_of(pid: str, session: Session) -> str:
     """The command line of process `pid` if it is this session's (and not its engine's), else ""."""
-    mark, engine = os.fsencode(session.folder), os.fsencode(session.engine_root)
+    mark, engines = os.fsencode(session.folder), list(map(os.fsencode, session.engine_roots))
     try:
         status = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         if status[0] in "ZX" or int(pid) == os.getpid():
@@ -113,7 +113,7 @@ def process_of(pid: str, session: Session) -> str:
     except OSError:
         return ""  # it ended meanwhile, or is not ours to look at
     text = command.replace(b"\0", b" ").decode(errors="replace").strip()
-    if mark not in seen or (engine and engine in seen) or any(helper in text for helper in _HELPERS):
+    if mark not in seen or any(engine in seen for engine in engines) or any(helper in text for helper in _HELPERS):
         return ""
     return text or "(no command line)"
 

@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import NoReturn
 
-from glassdock.linux import clone, mount
+from glassdock.linux import clone, mount, prctl
 from glassdock.linux.mount import AT_FDCWD, MountFlag, OpenTree
 from tests.support.daemon import Daemon
 from tests.support.tree import ROOT
@@ -71,6 +71,7 @@ def become(home: Path, kind: str) -> None:
     os.setresgid(USER, USER, USER)
     os.setresuid(USER, USER, USER)
     if kind == "refused":
+        prctl.set_dumpable(True)  # which a change of user takes back, and the files in /proc/self with it
         clone.unshare(clone.CloneFlag.NEWUSER)
         for name, text in (("setgroups", "deny"), ("uid_map", f"{USER} {USER} 1"), ("gid_map", f"{USER} {USER} 1")):
             Path("/proc/self", name).write_text(text)

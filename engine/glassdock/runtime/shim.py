@@ -31,7 +31,7 @@ from glassdock import trace
 from glassdock.errors import GlassdockError
 from glassdock.oci.runtime import Resources
 from glassdock.paths import atomic_write
-from glassdock.runtime import cgroups, defaults, messages, terminal
+from glassdock.runtime import cgroups, defaults, messages, orphans, terminal
 from glassdock.runtime.cgroups import Cgroup
 from glassdock.runtime.child import Child, failure_of, hide
 from glassdock.runtime.exec_shim import Execs, Wants, refusal
@@ -249,8 +249,11 @@ class Shim:
         group = self._child.cgroup
         try:
             killed = group is not None and group.oom_kills() > 0
-            if group and "pid" not in self._child.kinds:  # else the kernel has killed all of it already
-                group.kill()
+            if "pid" not in self._child.kinds:  # else the kernel has killed all of it already
+                if group:
+                    group.kill()
+                else:
+                    orphans.end(self._reap)
         except OSError as failure:
             error = f"clearing the cgroup: {failure}"
         self._reap()
