@@ -1,7 +1,7 @@
 """What every test relies on: a folder of the session's own, marks for what a test needs, no leaks, an engine.
 
 Interface:
-- marks `needs_root` and `needs("program", ...)`: skipped with the reason where the machine lacks it. Under CI, where
+- marks `needs_root`, `needs_the_machines_root(reason)` and `needs("program", ...)`: skipped with the reason where the machine lacks it. Under CI, where
   everything was installed, a missing program is a failure.
 - fixture `engine`: a daemon for the whole session with the course images in its registry (`tests/support/daemon.py`).
 - fixture `short_tmp`: an empty folder whose path is short enough for unix sockets.
@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+from glassdock.linux import ids
 from tests.support.daemon import Daemon
 from tests.support.leaks import Session, Snapshot, leaks
 
@@ -58,6 +59,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this machine cannot run; under CI a missing program is a failure."""
     if item.get_closest_marker("needs_root") and os.geteuid() != 0:
         pytest.skip("needs root")
+    for mark in item.iter_markers("needs_the_machines_root"):
+        if not ids.initial():
+            pytest.skip(f"needs the machine's root: {mark.args[0]}")
     wanted = [program for mark in item.iter_markers("needs") for program in mark.args]
     missing = sorted({program for program in wanted if shutil.which(program) is None})
     if missing:

@@ -37,8 +37,8 @@ async def receive(chunks: AsyncIterable[bytes], folder: Path) -> None:
     Raises NotSupported (not root), InvalidParameter (no tar), Corrupt, StorageFull.
     """
     if os.geteuid() != 0:
-        message = "building images needs root in this version"
-        raise NotSupported(message, "Start the daemon as root. Images can be pulled, tagged and pushed without.")
+        message = "building images needs a user namespace, which this user has not here"
+        raise NotSupported(message, "`glassdock doctor` says why. Images can be pulled, tagged and pushed without.")
     with trace.span("build.context"), tempfile.TemporaryFile(dir=folder.parent, buffering=1 << 18) as spool:
         async for chunk in chunks:
             # Into the page cache: shorter than the way to a thread and back.

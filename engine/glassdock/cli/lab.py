@@ -165,8 +165,7 @@ def _say_what_runs(client: Any) -> None:
     if not status["can_run"]:
         _console.print(
             "  You can read every chapter, pull and push images, and look into them.\n"
-            "  To run containers, open the lab as root: sudo make lab\n"
-            "  `glassdock doctor` shows what this machine allows, axis by axis."
+            "  `glassdock doctor` shows what this machine allows, axis by axis, and what would help."
         )
 
 

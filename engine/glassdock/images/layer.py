@@ -74,7 +74,7 @@ def unpack(chunks: Iterable[bytes], folder: Path, limits: Limits | None = None) 
     if os.geteuid() != 0:
         raise NotSupported(
             "a layer's owners, devices and whiteouts can only be unpacked by root",
-            "Start the daemon as root to run containers; images can be pulled, tagged and looked at without.",
+            "`glassdock doctor` says what keeps this user from a root of its own; images can be had and looked at.",
         )
     with trace.span("images.unpack") as span, Inside(folder) as inside:
         unpacker = _Unpacker(inside, limits or Limits(), folder)

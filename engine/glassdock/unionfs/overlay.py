@@ -85,7 +85,7 @@ class Snapshotter:
                 text = (self._folder(chain_id) / "parent").read_text()
             except FileNotFoundError:
                 as_root = "Pull the image again: its layers are put back."
-                other = "Layers are unpacked by a daemon that runs as root; this one keeps their archives."
+                other = "Layers are unpacked where containers can run; this daemon keeps their archives."
                 remedy = as_root if os.geteuid() == 0 else other
                 raise NotFound(f"the layer {chain_id} is not unpacked here", remedy) from None
             self._parents[chain_id] = text or None
