@@ -1,8 +1,8 @@
 """What every test relies on: a folder of the session's own, marks for what a test needs, no leaks, an engine.
 
 Interface:
-- marks `needs_root`, `needs_the_machines_root(reason)` and `needs("program", ...)`: skipped with the reason where the machine lacks it. Under CI, where
-  everything was installed, a missing program is a failure.
+- marks `needs_root`, `needs_the_machines_root(reason)` and `needs("program", ...)`: skipped with the reason where the
+  machine lacks it. Under CI, where everything was installed, a missing program is a failure.
 - fixture `engine`: a daemon for the whole session with the course images in its registry (`tests/support/daemon.py`).
 - fixture `short_tmp`: an empty folder whose path is short enough for unix sockets.
 
