@@ -27,6 +27,7 @@ from glassdock.linux.clone import KINDS, CloneFlag
 from glassdock.runtime import capabilities, init, messages, process, userns
 from glassdock.runtime.capabilities import DropBounding, SetCapabilities
 from glassdock.runtime.cgroups import Cgroup
+from glassdock.runtime.fakechown import FakeOwners
 from glassdock.runtime.labels import ExecLabel
 from glassdock.runtime.messages import ExecTask, Report, Task
 from glassdock.runtime.namespaces import JoinNamespace
@@ -57,6 +58,7 @@ _KEPT = (
     DropBounding,
     InstallSeccomp,
     SetUser,
+    FakeOwners,
     SetCapabilities,
     NoNewPrivileges,
 )

@@ -16,8 +16,9 @@ from typing import TypeAlias
 from glassdock.errors import InvalidParameter
 from glassdock.linux import ids
 from glassdock.oci.runtime import Capabilities, Linux, Process, Spec
-from glassdock.runtime import capabilities, priority, process, seccomp
+from glassdock.runtime import capabilities, fakechown, priority, process, seccomp
 from glassdock.runtime.capabilities import DropBounding, SetCapabilities
+from glassdock.runtime.fakechown import FakeOwners
 from glassdock.runtime.labels import ExecLabel
 from glassdock.runtime.only_id import OnlyId
 from glassdock.runtime.priority import PriorityStep
@@ -43,6 +44,7 @@ ProcessStep: TypeAlias = (
     | DropBounding
     | InstallSeccomp
     | SetUser
+    | FakeOwners
     | SetCapabilities
     | FindProgram
     | NoNewPrivileges
@@ -81,6 +83,7 @@ def identity(linux: Linux, body: Process, user: str, groups: tuple[str, ...], *,
     steps += [] if body.no_new_privileges else filters
     umask = body.user.umask
     steps.append(SetUser(0o022 if umask is None else umask))
+    steps += fakechown.steps(own_user=own_user)
     sets = (kept.effective, kept.permitted, kept.inheritable, kept.ambient)
     steps.append(SetCapabilities(*(_of(names, usable) for names in sets)))
     steps.append(FindProgram(body.args[0], process.search_path(body.env)))

@@ -55,6 +55,11 @@ def default_profile(capabilities: Iterable[str], machine: str | None = None) -> 
     return _default_profile(frozenset(capabilities), machine or platform.machine())
 
 
+def architectures(machine: str | None = None) -> tuple[str, ...]:
+    """The specification's words for what this kind of machine executes."""
+    return _MACHINES.get(machine or platform.machine(), ())
+
+
 @functools.lru_cache(maxsize=64)
 def _default_profile(capabilities: frozenset[str], machine: str) -> Seccomp:
     data = _data()
@@ -73,8 +78,7 @@ def _default_profile(capabilities: frozenset[str], machine: str) -> Seccomp:
         flags = SeccompArg(1 if machine == "s390x" else 0, refused["clone"]["mask"], "SCMP_CMP_MASKED_EQ", 0)
         rules.append(SeccompRule(("clone",), _ALLOW, args=(flags,)))
         rules.append(SeccompRule(("clone3",), "SCMP_ACT_ERRNO", errno_ret=refused["clone3"]["errno"]))
-    architectures = _MACHINES.get(machine, ())
-    return Seccomp("SCMP_ACT_ERRNO", errno.EPERM, architectures, syscalls=tuple(rules))
+    return Seccomp("SCMP_ACT_ERRNO", errno.EPERM, architectures(machine), syscalls=tuple(rules))
 
 
 @functools.lru_cache(maxsize=64)
