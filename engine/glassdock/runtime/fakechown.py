@@ -6,8 +6,8 @@ Interface:
 
 Rules: apt, tar, adduser and su end if chown(2) or setuid(2) fails, and an id that is not mapped makes both fail. So
 these calls, asked for an id other than 0, do nothing and succeed. This is told as what it is: the container's owner
-stays the owner, `stat` and `id` say root. Only a container's root gets the filter, another user is refused as everywhere. What
-COPY --chown and an image's layers say is not lost: it is remembered (unionfs/ownership.py).
+stays the owner, `stat` and `id` say root. Only a container's root gets the filter, another user is refused as
+everywhere. What COPY --chown and an image's layers say is not lost: it is remembered (unionfs/ownership.py).
 
 Sources: seccomp(2), user_namespaces(7); fakeroot(1) and PRoot's `-0` do the same
 """
