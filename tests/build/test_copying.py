@@ -193,6 +193,9 @@ def archive(path: Path, mode: str) -> None:
             entry = tarfile.TarInfo(name)
             entry.size, entry.uid = len(content), 12
             tar.addfile(entry, io.BytesIO(content))
+        link = tarfile.TarInfo("x/link")
+        link.type, link.linkname, link.uid = tarfile.SYMTYPE, "y", 13
+        tar.addfile(link)
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
@@ -203,6 +206,7 @@ async def test_add_unpacks_a_local_archive_inside_the_root(shop: Workshop, short
     found = shop.files(image)
     assert (found["/data/x/y"], found["/data/abs"], found["/data/up"]) == ("Y", "Z", "U")
     assert shop.status(image, "/data/x/y").st_uid == 12
+    assert shop.status(image, "/data/x/link").st_uid == 13
 
 
 async def test_add_copies_what_is_no_archive_and_copy_copies_archives(shop: Workshop, short_tmp: Path) -> None:

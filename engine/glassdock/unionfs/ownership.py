@@ -194,8 +194,9 @@ def _read(where: int | bytes, key: str) -> bytes:
 
 def _remember(where: int | bytes, key: str, value: bytes) -> bool:
     """False where this file system has no place for it: the file is then what the kernel made of it."""
+    path, follow = _named(where)
     try:
-        os.setxattr(where, key, value, follow_symlinks=isinstance(where, int))
+        os.setxattr(path, key, value, follow_symlinks=follow)
     except OSError as error:
         # Of a directory's table ext4 takes 290 rows. The files themselves matter more than a symlink's owner.
         if error.errno in (errno.ENOTSUP, errno.E2BIG, errno.ERANGE) or (error.errno == errno.ENOSPC and key == _NODES):
@@ -205,8 +206,9 @@ def _remember(where: int | bytes, key: str, value: bytes) -> bool:
 
 
 def _forget(where: int | bytes, key: str) -> None:
+    path, follow = _named(where)
     try:
-        os.removexattr(where, key, follow_symlinks=isinstance(where, int))
+        os.removexattr(path, key, follow_symlinks=follow)
     except OSError as error:
         if error.errno not in _NOT_HERE:
             raise
