@@ -26,8 +26,8 @@ class Runtime:
         self.change(lambda spec: spec["linux"].update(cgroupsPath=self.cgroup))
 
     def command(self, *arguments: str) -> list[str]:
-        first = [sys.executable, "-m", "glassdock.cli.runtime", "--root", str(self.root)]
-        return [*first, "--log", str(self.log), "--log-format", "json", *arguments]
+        program = Path(sys.executable).parent / "glassdock-runtime"
+        return [str(program), "--root", str(self.root), "--log", str(self.log), "--log-format", "json", *arguments]
 
     def __call__(self, *arguments: str, check: bool = True, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
         command = self.command(*arguments)

@@ -75,9 +75,9 @@ def _words(verb: str, error: GlassdockError | OSError) -> str:
 
 
 def _version() -> str:
-    from importlib.metadata import version
+    from glassdock import __version__
 
-    return f"glassdock-runtime version {version('glassdock')}\nspec: 1.2.0\n"
+    return f"glassdock-runtime version {__version__}\nspec: 1.2.0\n"
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from __future__ import annotations
 import functools
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 _FIRST_NAMESPACE = 0xEFFFFFFD  # PROC_USER_INIT_INO: the number of the one that was there when the machine started
 
@@ -44,14 +43,15 @@ class Mapping:
     setgroups: bool = True
 
     @classmethod
-    def read(cls, proc: Path = Path("/proc/self")) -> Mapping:
+    def read(cls, proc: str | os.PathLike[str] = "/proc/self") -> Mapping:
         """The map of the process that `proc` is the folder of; raises OSError."""
-        uids, gids = _extents(proc / "uid_map"), _extents(proc / "gid_map")
-        if os.stat(proc / "ns/user").st_ino == _FIRST_NAMESPACE:
+        uids, gids = _extents(f"{proc}/uid_map"), _extents(f"{proc}/gid_map")
+        if os.stat(f"{proc}/ns/user").st_ino == _FIRST_NAMESPACE:
             kind = "initial"
         else:
             kind = "range" if sum(extent.count for extent in uids) > 1 else "single"
-        return cls(kind, uids, gids, (proc / "setgroups").read_text().strip() == "allow")
+        with open(f"{proc}/setgroups", encoding="utf-8") as file:
+            return cls(kind, uids, gids, file.read().strip() == "allow")
 
     def has_uid(self, number: int) -> bool:
         """Whether the user is mapped."""
@@ -89,6 +89,7 @@ def has_gid(number: int) -> bool:
     return mapping().has_gid(number)
 
 
-def _extents(file: Path) -> tuple[Extent, ...]:
-    rows = (map(int, line.split()) for line in file.read_text().splitlines())
+def _extents(path: str) -> tuple[Extent, ...]:
+    with open(path, encoding="utf-8") as file:
+        rows = [map(int, line.split()) for line in file]
     return tuple(Extent(inside, outside, count) for inside, outside, count in rows)

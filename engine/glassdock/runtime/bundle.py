@@ -271,6 +271,8 @@ class _Birth:
             return None
         from glassdock.runtime import hooks
 
+        hooks.prepare()
+
         # The process learns the machine's number of itself from the maker: its own may be 1.
         def call(pid: int) -> None:
             hooks.run(kind, found, hook_state(msgspec.structs.replace(self.record, pid=pid), status))

@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from pathlib import Path
 
 import msgspec
 
@@ -131,7 +130,7 @@ def root_of(descriptor: int) -> tuple[int, int]:
     """User and group out here of the namespace's root. Raises StartFailed where it has none."""
     pid, pidfd = _sleeper(CloneFlag(0), descriptor)
     try:
-        found = Mapping.read(Path(f"/proc/{pid}"))
+        found = Mapping.read(f"/proc/{pid}")
     finally:
         _end(pidfd)
     uid, gid = (next((one.outside for one in some if one.inside == 0), -1) for some in (found.uids, found.gids))
