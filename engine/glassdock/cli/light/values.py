@@ -33,7 +33,7 @@ def modules() -> dict[str, ModuleType]:
         "ValidationError": ValidationError,
         "to_builtins": to_builtins,
         "structs": module("msgspec.structs", {"replace": replace}),
-        "json": module("msgspec.json", {"encode": encode, "decode": decode, "format": form}),
+        "json": module("msgspec.json", {"encode": encode, "decode": decode, "format": form, "Encoder": JSONEncoder}),
         "msgpack": module("msgspec.msgpack", {"Encoder": Encoder, "Decoder": Decoder}),
     }
     return {"msgspec": module("msgspec", members)}
@@ -181,6 +181,12 @@ def _json(value: Any) -> str:
     encoder: Any = fast.make_encoder
     make = encoder(None, None, fast.encode_basestring, None, ":", ",", False, False, False)
     return "".join(make(value, 0))
+
+
+class JSONEncoder:
+    """The encoder of a value to JSON as a value."""
+
+    encode = staticmethod(encode)
 
 
 class _Scanning:
