@@ -89,7 +89,7 @@ for text in ("", "{", "{} x", '{"a": NaN}', "[1,]"):
 
 
 def test_json_over_several_lines_is_the_originals() -> None:
-    document = {"a": [], "b": {}, "c": [1, {"d": 'e"\n'}], "f": None, "g": True}
+    document: dict[str, Any] = {"a": [], "b": {}, "c": [1, {"d": 'e"\n'}], "f": None, "g": True}
     script = """
 import msgspec
 print(msgspec.json.format(sys.argv[1].encode(), indent=2).decode(), end="")

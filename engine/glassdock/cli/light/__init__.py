@@ -35,6 +35,31 @@ class Late(Module):  # type: ignore[misc]
         return getattr(full(self.__name__), name)
 
 
+class LateValue:
+    """What a call of an original gives, made when it is used: a pattern that is compiled when something is matched."""
+
+    def __init__(self, module: str, name: str, *given: Any) -> None:
+        self._late = (module, name, given)
+
+    def __getattr__(self, name: str) -> Any:
+        module, function, given = self._late
+        return getattr(getattr(full(module), function)(*given), name)
+
+
+class LateClass:
+    """A class of an original, which is imported when a value of it is made."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._late = (module, name)
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        """A value of the original."""
+        return getattr(full(self._late[0]), self._late[1])(*given, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(getattr(full(self._late[0]), self._late[1]), name)
+
+
 def install() -> None:
     """Put the stand-ins where `import` looks first; what is imported already stays."""
     if _ours:
@@ -43,6 +68,8 @@ def install() -> None:
 
     made = {**language.modules(), **sockets.modules(), **values.modules()}
     made |= {name: Late(name) for name in _LATE}
+    made["re"].__dict__["compile"] = lambda *given: LateValue("re", "compile", *given)
+    made["pathlib"].__dict__["Path"] = LateClass("pathlib", "Path")
     for name, module in made.items():
         if name not in sys.modules:
             _ours[name] = sys.modules[name] = module
