@@ -1,7 +1,7 @@
 """`make bench`: the figures of the engine, beside Docker where Docker has the same.
 
-`make bench ARGS="--only lives --only exec --rounds 100"`; the sections are lives, exec, tracing (by default), and
-inside, idle, which take minutes.
+`make bench ARGS="--only lives --only exec --rounds 100"`; the sections are lives, exec, tracing, commands (by
+default), and inside, idle, which take minutes.
 
 Rules: everything on this machine, in the same run, with state and sockets of its own; everything is removed at the end.
 """
@@ -18,15 +18,15 @@ from typing import Any
 
 import click
 
-from tests.bench import execs, idle, inside, lives, tracing
+from tests.bench import commands, execs, idle, inside, lives, tracing
 from tests.bench.engines import console, contenders, glassdock
 
-SECTIONS = ("lives", "exec", "tracing", "inside", "idle")
+SECTIONS = ("lives", "exec", "tracing", "commands", "inside", "idle")
 BESIDE_DOCKER = ("lives", "exec")
 
 
 @click.command()
-@click.option("--only", multiple=True, type=click.Choice(SECTIONS), default=("lives", "exec", "tracing"))
+@click.option("--only", multiple=True, type=click.Choice(SECTIONS), default=("lives", "exec", "tracing", "commands"))
 @click.option("--rounds", default=30, show_default=True, help="Containers of each engine on each network.")
 @click.option("--warmup", default=3, show_default=True, help="Rounds before, which are not counted.")
 @click.option("--containers", default=1000, show_default=True, help="How many idle ones.")
@@ -48,6 +48,8 @@ def main(only: tuple[str, ...], rounds: int, warmup: int, containers: int, netwo
         if "tracing" in only:
             with glassdock(folder / "tracing") as (engine, daemon):
                 console.print(tracing.table(tracing.measure(engine, daemon, rounds)))
+        if "commands" in only:
+            console.print(commands.table(commands.measure(folder / "commands", rounds)))
         if "inside" in only:
             console.print(inside.table(inside.measure(folder / "inside", max(3, rounds // 5))))
         if "idle" in only:
