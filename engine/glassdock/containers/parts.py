@@ -27,6 +27,7 @@ class Live:
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     process: Process | None = None
+    oom_told: bool = False
     pending: list[Attach] = field(default_factory=list)
     next_exit: asyncio.Future[int] | None = None
     restart: asyncio.Task[None] | None = None

@@ -97,9 +97,14 @@ class Runs:
 
     def watch(self, container: Container, live: Live, process: Process) -> None:
         """From now on its end is noticed."""
-        live.process = process
+        live.process, live.oom_told = process, False
+        process.on_oom.append(lambda: self._out_of_memory(container, live))
         self._health.begin(container, live)
         live.watcher = asyncio.create_task(self._watch(container, live, process), name=f"watch {container.name}")
+
+    def _out_of_memory(self, container: Container, live: Live) -> None:
+        live.oom_told = True
+        self._held.event("oom", container)
 
     async def _watch(self, container: Container, live: Live, process: Process) -> None:
         status = await process.wait()
@@ -123,7 +128,7 @@ class Runs:
         container.endpoints = ()
         self._held.save(container)
         ran = max(0.0, (status.finished_at_ns - started) / 1e9)
-        if status.oom_killed:
+        if status.oom_killed and not live.oom_told:
             self._held.event("oom", container)
         self._held.event("die", container, exitCode=str(status.code), execDuration=str(int(ran)))
         live.tell(status.code)

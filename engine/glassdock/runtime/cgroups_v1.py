@@ -27,6 +27,7 @@ from glassdock.runtime.cgroups_v2 import CgroupV2
 
 _PATIENCE = 5.0
 _MOMENT = 0.2
+_BEFORE_THE_KILL = 0.1
 _TRIES = 5
 
 
@@ -154,6 +155,13 @@ class CgroupV1:
     def oom_kills(self) -> int:
         """How often the kernel killed a member because memory was short."""
         return files.read_table(self._folder("memory"), "memory.oom_control").get("oom_kill", 0)
+
+    def oom_kills_after(self, known: int) -> int:
+        """`oom_kills` after `oom_watch` had something: version 1 says so a moment before it chooses whom to kill."""
+        deadline = time.monotonic() + _BEFORE_THE_KILL
+        while (found := self.oom_kills()) <= known and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return found
 
     def oom_watch(self) -> int:
         """A descriptor that can be read when `oom_kills` may have grown; the caller closes it. Raises OSError."""

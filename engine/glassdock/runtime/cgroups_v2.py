@@ -129,6 +129,10 @@ class CgroupV2:
         """How often the kernel killed a member because memory was short."""
         return files.read_table(self.folder, "memory.events").get("oom_kill", 0)
 
+    def oom_kills_after(self, known: int) -> int:
+        """`oom_kills` after `oom_watch` had something: version 2 counts first, and tells of less than a kill, too."""
+        return self.oom_kills()
+
     def oom_watch(self) -> int:
         """A descriptor that can be read when `oom_kills` may have grown; the caller closes it. Raises OSError."""
         watch = inotify.inotify_init1()

@@ -17,7 +17,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +30,18 @@ from glassdock.oci.runtime import Linux, Spec
 from glassdock.paths import Paths
 from glassdock.runtime import capabilities, cgroups, defaults, messages, plan, plan_process, seccomp
 from glassdock.runtime.jsonlog import LogOptions
-from glassdock.runtime.messages import AnyMessage, Exited, ExitStatus, Failed, Failure, Order, Refused, Started, Task
+from glassdock.runtime.messages import (
+    AnyMessage,
+    Exited,
+    ExitStatus,
+    Failed,
+    Failure,
+    Order,
+    OutOfMemory,
+    Refused,
+    Started,
+    Task,
+)
 from glassdock.runtime.remains import POOL_PREFIX, bury, holder, settle, settled, short_path
 from glassdock.trace import Span
 from glassdock.unionfs.mounts import Mount
@@ -78,7 +89,10 @@ class Attach:
 
 @dataclass(slots=True)
 class Process:
-    """A container's first process, seen from the daemon. Times are wall-clock nanoseconds."""
+    """A container's first process, seen from the daemon. Times are wall-clock nanoseconds.
+
+    `on_oom` are called when the kernel kills one of the container's processes because memory is short.
+    """
 
     run_dir: Path
     pid: int
@@ -86,6 +100,7 @@ class Process:
     end: asyncio.Task[ExitStatus]
     spans: list[Span] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    on_oom: list[Callable[[], None]] = field(default_factory=list)
 
     async def wait(self) -> ExitStatus:
         """Until it has ended and its output is in the log; as often as one likes."""
@@ -173,9 +188,10 @@ class Launcher:
             for client in attach:
                 os.close(client.fd)
         if isinstance(answer, Started):
-            end = asyncio.create_task(_watch(control, run_dir))
+            on_oom: list[Callable[[], None]] = []
+            end = asyncio.create_task(_watch(control, run_dir, on_oom))
             warnings += answer.warnings
-            return Process(run_dir, answer.pid, answer.started_at_ns, end, answer.spans, warnings)
+            return Process(run_dir, answer.pid, answer.started_at_ns, end, answer.spans, warnings, on_oom)
         control.close()
         trace.adopt(answer.spans)
         raise answer.failure.error()
@@ -295,8 +311,9 @@ async def reconnect(run_dir: Path) -> Process | ExitStatus:
     except OSError:
         return await asyncio.to_thread(bury, run_dir)
     if isinstance(answer, Started):
-        end = asyncio.create_task(_watch(connection, run_dir))
-        return Process(run_dir, answer.pid, answer.started_at_ns, end)
+        on_oom: list[Callable[[], None]] = []
+        end = asyncio.create_task(_watch(connection, run_dir, on_oom))
+        return Process(run_dir, answer.pid, answer.started_at_ns, end, on_oom=on_oom)
     connection.close()
     return await asyncio.to_thread(bury, run_dir)
 
@@ -349,9 +366,11 @@ async def receive(connection: socket.socket) -> AnyMessage | None:
     return messages.decode(data) if data else None
 
 
-async def _watch(connection: socket.socket, run_dir: Path) -> ExitStatus:
+async def _watch(connection: socket.socket, run_dir: Path, on_oom: Sequence[Callable[[], None]] = ()) -> ExitStatus:
     with connection:
-        answer = await receive(connection)
+        while isinstance(answer := await receive(connection), OutOfMemory):
+            for call in on_oom:
+                call()
     if isinstance(answer, Exited):
         return answer.status
     return await asyncio.to_thread(bury, run_dir)

@@ -2,7 +2,7 @@
 
 Interface:
 - daemon → launcher → shim: an `Order` with descriptors; the long part, a `Task`, lies in a memfd.
-- child → shim: `Report`. shim → daemon: `Started` or `Failed`, later `Exited`.
+- child → shim: `Report`. shim → daemon: `Started` or `Failed`, later `Exited`; `OutOfMemory` when it happens.
 - anybody → shim.sock: `Watch`, `Attach`, `Signal`, `Resize`; answers `Started`, `Done`, `Refused`. `Exec` is answered
   by `Started` or `Failed`, and later, over the same connection, by `Exited`.
 
@@ -133,6 +133,10 @@ class Exited(Message, frozen=True):
     status: ExitStatus
 
 
+class OutOfMemory(Message, frozen=True):
+    """The kernel has just killed one of its processes, because memory was short."""
+
+
 class Watch(Message, frozen=True):
     """Tell me its pid now, and its end when it comes."""
 
@@ -196,7 +200,7 @@ class Refused(Message, frozen=True):
 
 
 AnyMessage: TypeAlias = (
-    Order | Report | Started | Failed | Exited | Watch | Attach | Exec | Signal | Resize | Done | Refused
+    Order | Report | Started | Failed | Exited | OutOfMemory | Watch | Attach | Exec | Signal | Resize | Done | Refused
 )
 
 _decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)

@@ -45,6 +45,7 @@ from glassdock.runtime.messages import (
     ExitStatus,
     Failed,
     Order,
+    OutOfMemory,
     Refused,
     Resize,
     Signal,
@@ -89,6 +90,7 @@ class Shim:
         self._listener: socket.socket | None = None
         self._started: Started | None = None
         self._exit_code: int | None = None
+        self._oom_kills = 0
         self._log = JsonLog("")
         self._streams = self._new_streams()
         self._execs = Execs(self._selector, self._tell)
@@ -214,12 +216,31 @@ class Shim:
 
     def _serve(self) -> None:
         self._selector.register(self._control, selectors.EVENT_READ, self._reader(self._control))
+        self._watch_memory()
         self._reap()
         while self._exit_code is None:
             self._turn(self._execs.patience())
             self._reap()
             self._execs.turn()
         self._finish(self._exit_code)
+
+    def _watch_memory(self) -> None:
+        """Where memory is limited, a kill for it is told when it happens; otherwise it is noticed at the end."""
+        assert self._child is not None
+        limits, group = self._task.resources, self._child.cgroup
+        if group is None or limits is None or limits.memory is None or not limits.memory.limit:
+            return
+        with contextlib.suppress(OSError):  # this kernel does not tell; or the group is gone already
+            watch = group.oom_watch()
+            self._selector.register(watch, selectors.EVENT_READ, lambda _events: self._short_of_memory(watch, group))
+
+    def _short_of_memory(self, watch: int, group: Cgroup) -> None:
+        os.read(watch, 4096)
+        kills = group.oom_kills_after(self._oom_kills)
+        if kills > self._oom_kills:
+            self._oom_kills = kills
+            for watcher in list(self._watchers):
+                self._tell(watcher, OutOfMemory())
 
     def _turn(self, timeout: float | None) -> None:
         for key, events in self._selector.select(timeout):
