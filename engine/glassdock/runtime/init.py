@@ -32,7 +32,7 @@ from glassdock.runtime.cgroups import Cgroup
 from glassdock.runtime.messages import Failure, Report, Task
 from glassdock.runtime.plan import AnyStep
 from glassdock.runtime.rootfs import Scaffold
-from glassdock.runtime.stage import Stage, Step, keep_only, reason
+from glassdock.runtime.stage import Stage, Step, attempt, keep_only, reason
 from glassdock.trace import Recording
 
 JOINED, INSIDE, STOCK, TASK, EXECUTE = b"joined", b"inside", b"stock", b"task", b"execute"
@@ -91,7 +91,8 @@ def _become_nobodys_child(
     prctl.set_parent_death_signal(signal.SIGKILL)
     keep_only([channel.fileno(), *(tree for trees in stage.trees.values() for tree in trees)])
     if entering:
-        entering.enter()
+        with attempt("joining the cgroup"):
+            entering.enter()
         channel.send(INSIDE)
     elif channel.recv(16) != JOINED:  # the shim died before it could put us into our cgroup
         os._exit(1)
