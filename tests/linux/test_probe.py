@@ -204,6 +204,25 @@ mount.mount("/dev/null", "/proc/meminfo", None, mount.MountFlag.BIND)
 
 
 @pytest.mark.needs_root
+@pytest.mark.needs("unshare")
+@for_everybody
+@pytest.mark.parametrize(
+    "without, lacking",
+    [('mount.mount("tmpfs", "/dev/net", "tmpfs")', "/dev/net/tun"), ("shutil.which = lambda *_, **__: None", "pasta")],
+)
+def test_an_engine_bridge_without_a_way_out_says_what_is_missing(folder: Path, without: str, lacking: str) -> None:
+    if not os.path.exists("/dev/net/tun"):
+        pytest.skip("needs /dev/net/tun")
+    lines = ("import shutil", "unshare(CloneFlag.NEWNS)")
+    private = 'mount.mount(None, "/", None, mount.MountFlag.PRIVATE | mount.MountFlag.REC)'
+    axes = run(folder, NOBODYS, before="\n".join((*lines, private, without)))
+    assert axes["net"]["level"] == "engine bridge"
+    assert lacking in axes["net"]["cause"]
+    assert "not other machines" in axes["net"]["cause"]
+    assert axes["net"]["remedy"]
+
+
+@pytest.mark.needs_root
 def test_a_state_folder_on_an_overlay_puts_the_upper_layer_in_memory(folder: Path) -> None:
     on_overlay = """
 unshare(CloneFlag.NEWNS)
@@ -246,6 +265,7 @@ for work in (lambda: time.sleep(60) or "never", lambda: os.kill(os.getpid(), 9))
         ("newuidmap", errno.ENOENT, Facts(), "not installed", "uidmap"),
         ("mount overlay", errno.ENODEV, Facts(), "no overlay filesystem", "modprobe overlay"),
         ("mkdir", errno.EROFS, Facts(), "no cgroup is delegated", "Delegate=yes"),
+        ("pasta", errno.ENOENT, Facts(), "neither pasta nor slirp4netns", "apt-get install passt"),
         ("something new", errno.EIO, Facts(), "Input/output error", "report"),
         ("", 0, Facts(), "", ""),
     ],

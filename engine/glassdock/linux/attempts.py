@@ -162,7 +162,22 @@ def net(level: str) -> Outcome:
         return "engine bridge"
 
     tries = [at(level, here)] if level == "root" else []
-    return first([*tries, at(level, inside)], "shared")
+    found = first([*tries, at(level, inside)], "shared")
+    if found.step or found.level != "engine bridge":
+        return found
+    return Outcome(found.level, *_missing_for_the_way_out())
+
+
+def _missing_for_the_way_out() -> tuple[str, int]:
+    """What the engine's own network lacks to reach other machines, and the errno; ("", 0) where nothing is missing."""
+    try:
+        os.close(os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return "open /dev/net/tun", error.errno or errno.EIO
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+    if not any(shutil.which(name, path=path) for name in ("pasta", "slirp4netns")):
+        return "pasta", errno.ENOENT
+    return "", 0
 
 
 def _add_link(kind: str) -> None:

@@ -189,6 +189,18 @@ _ROWS = (
         "Run as root for a bridge that the machine sees; otherwise the engine's own is used",
     ),
     _Row(
+        ("open /dev/net/tun",),
+        _always,
+        "there is no /dev/net/tun for you, so containers reach each other and not other machines",
+        "Whoever gave you this machine can add the device; as root: modprobe tun; chmod 666 /dev/net/tun",
+    ),
+    _Row(
+        ("pasta",),
+        _always,
+        "neither pasta nor slirp4netns is here, so containers reach each other and not other machines",
+        "As root: apt-get install passt",
+    ),
+    _Row(
         ("controller*",),
         lambda number, _: number == errno.ENOENT,
         "cgroup v2 does not have the {step} here",
