@@ -16,6 +16,7 @@ import pytest
 
 from glassdock.errors import Conflict, InvalidParameter, NotFound, NotSupported
 from glassdock.linux import ids
+from glassdock.network import bridged as bridgeds
 from glassdock.network import manager as managers
 from glassdock.network.bridged import Bridged
 from glassdock.network.manager import Manager
@@ -37,7 +38,7 @@ def here() -> tuple[list[Link], list[str], list[str]]:
         return links, addresses, [f"{route.network} {names[route.index]}" for route in door.routes()]
 
 
-async def ready(networks: Manager, count: int = managers._READY) -> Bridged:
+async def ready(networks: Manager, count: int = bridgeds._READY) -> Bridged:
     bridged = networks._bridged[networks.get("bridge").id]
     await until(lambda: not (len(bridged.ready) < count or networks._background or networks._timer))
     return bridged

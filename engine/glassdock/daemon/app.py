@@ -42,7 +42,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/containers/prune", disk.prune_containers),
     ("POST", "/images/prune", disk.prune_images),
     ("POST", "/build/prune", disk.prune_build),
-    ("POST", "/networks/prune", disk.prune_networks),
+    ("POST", "/networks/prune", networks.prune),
     ("POST", "/volumes/prune", disk.prune_volumes),
     # containers
     ("GET", "/containers/json", containers.ps),
@@ -88,6 +88,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     # networks
     ("GET", "/networks", networks.ls),
     ("GET", "/networks/{name}", networks.inspect),
+    ("POST", "/networks/create", networks.create),
+    ("DELETE", "/networks/{name}", networks.remove),
     *absent.ROUTES,
     # what only this engine has
     ("GET", "/glassdock/status", glassdock.status),

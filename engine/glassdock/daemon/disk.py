@@ -1,10 +1,10 @@
 """What takes space, and giving it back: `docker system df`, `docker system prune` and its parts.
 
 Interface: handlers of `GET /system/df` and of `POST /containers/prune`, `/images/prune`, `/build/prune`,
-`/networks/prune`, `/volumes/prune`.
+`/volumes/prune`; `checked` and `selected` for the filters of any prune.
 
 Rules: what is in use stays, whatever was asked. Sizes are those of files, counted once; a layer counts as given back
-only when it is gone. There are no volumes and no networks of a user's own yet: nothing of them is ever removed.
+only when it is gone. There are no volumes yet: nothing of them is ever removed.
 
 Source: https://docs.docker.com/reference/api/engine/version/v1.47/#tag/System/operation/SystemDataUsage
 """
@@ -91,11 +91,11 @@ def _cache(engine: Engine) -> list[dict[str, Any]]:
 async def prune_containers(request: web.Request) -> web.StreamResponse:
     """POST /containers/prune: those that do not run."""
     engine = request.app[ENGINE]
-    wanted = _checked(filters(request), "until", "label", "label!")
+    wanted = checked(filters(request), "until", "label", "label!")
     gone, space = [], 0
     for container in engine.containers.all():
         labels = container.config.labels or {}
-        if container.state.running or not _selected(wanted, container.created / 1e9, labels):
+        if container.state.running or not selected(wanted, container.created / 1e9, labels):
             continue
         with contextlib.suppress(NotFound, Conflict):  # started or removed by somebody else meanwhile
             size = await asyncio.to_thread(engine.snapshots.usage, container.id)
@@ -109,7 +109,7 @@ async def prune_containers(request: web.Request) -> web.StreamResponse:
 async def prune_images(request: web.Request) -> web.StreamResponse:
     """POST /images/prune: those without a tag; with dangling=false all that no container was made from."""
     engine = request.app[ENGINE]
-    wanted = _checked(filters(request), "dangling", "until", "label", "label!")
+    wanted = checked(filters(request), "dangling", "until", "label", "label!")
     everything = wanted.pop("dangling", ["true"])[0].lower() in ("0", "false")
     rows: list[dict[str, str]] = []
     sizes: dict[str, int] = {}
@@ -118,7 +118,7 @@ async def prune_images(request: web.Request) -> web.StreamResponse:
         named = bool(image.repo_tags) and not everything
         if named or engine.containers.using(image.id):
             continue
-        if not _selected(wanted, views.seconds(config.created), config.config.labels or {}):
+        if not selected(wanted, views.seconds(config.created), config.config.labels or {}):
             continue
         sizes |= {layer.chain_id: layer.size for layer in image.layers}
         with contextlib.suppress(NotFound, Conflict):
@@ -144,24 +144,21 @@ async def prune_build(request: web.Request) -> web.StreamResponse:
     return answers.json({"CachesDeleted": caches or None, "SpaceReclaimed": space})
 
 
-async def prune_networks(_: web.Request) -> web.StreamResponse:
-    """POST /networks/prune: the three networks that there are belong to the engine."""
-    return answers.json({"NetworksDeleted": None})
-
-
 async def prune_volumes(_: web.Request) -> web.StreamResponse:
     """POST /volumes/prune."""
     return answers.json({"VolumesDeleted": None, "SpaceReclaimed": 0})
 
 
-def _checked(wanted: Filters, *known: str) -> Filters:
+def checked(wanted: Filters, *known: str) -> Filters:
+    """The filters, of which each is known; raises InvalidParameter."""
     for name in wanted:
         if name not in known:
             raise InvalidParameter(f"invalid filter '{name}'")
     return wanted
 
 
-def _selected(wanted: Filters, created: float, labels: dict[str, str]) -> bool:
+def selected(wanted: Filters, created: float, labels: dict[str, str]) -> bool:
+    """Whether an object made at `created` (seconds) passes `until`, `label` and `label!`."""
     if any(created > _moment(text) for text in wanted.get("until", ())):
         return False
     if not all(_labelled(labels, text) for text in wanted.get("label", ())):

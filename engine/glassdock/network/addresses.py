@@ -2,16 +2,17 @@
 
 Interface:
 - `free_subnet(taken, preferred)`: the first of Docker's default pools that nothing on this machine overlaps.
-- `Leases(subnet)`: `take(owner)` the lowest free address, `keep(owner, address)`, `free(owner)`.
-- `mac_of(address)`: the hardware address that Docker derives from an IPv4 address.
+- `Leases(subnet, gateway)`: `take(owner)` the lowest free address, `keep(owner, address)`, `free(owner)`.
+- `parsed(text)`, `mac_of(address, wanted)`: what a user asked for; else the hardware address that Docker derives.
 
-Rules: the gateway is the subnet's first address. The lowest free address is taken, as Docker does, so that the same
-run gets the same address again.
+Rules: the gateway is the subnet's first address, unless it was chosen. The lowest free address is taken, as Docker
+does, so that the same run gets the same address again.
 Source: https://docs.docker.com/engine/network/#subnet-allocation
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
 
@@ -21,6 +22,7 @@ POOLS = (
     *(IPv4Network(f"172.{second}.0.0/16") for second in range(17, 32)),
     *IPv4Network("192.168.0.0/16").subnets(new_prefix=20),
 )
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
 def free_subnet(taken: Iterable[IPv4Network], preferred: IPv4Network | None = None) -> IPv4Network:
@@ -35,20 +37,37 @@ def free_subnet(taken: Iterable[IPv4Network], preferred: IPv4Network | None = No
     )
 
 
-def mac_of(address: IPv4Address) -> str:
-    """02:42 and the four bytes of the address."""
+def parsed(text: str | None) -> IPv4Address | None:
+    """The address that was asked for, None for none; raises InvalidParameter."""
+    try:
+        return IPv4Address(text) if text else None
+    except ValueError as error:
+        raise InvalidParameter(f"invalid IPv4 address: {text}") from error
+
+
+def mac_of(address: IPv4Address, wanted: str | None = None) -> str:
+    """What was asked for, else 02:42 and the four bytes of the address; raises InvalidParameter."""
+    if wanted:
+        if not _MAC.fullmatch(wanted.lower()):
+            raise InvalidParameter(f"invalid mac address: {wanted}", "Six pairs of hex digits: 02:42:ac:11:00:02.")
+        return wanted.lower()
     return ":".join(f"{byte:02x}" for byte in (0x02, 0x42, *address.packed))
 
 
 class Leases:
     """The addresses of one network that are in use; `owner` is a container's id."""
 
-    def __init__(self, subnet: IPv4Network) -> None:
+    def __init__(self, subnet: IPv4Network, gateway: IPv4Address | None = None) -> None:
         self.subnet = subnet
-        self.gateway = subnet.network_address + 1
+        self.gateway = gateway or subnet.network_address + 1
         self._owners: dict[str, IPv4Address] = {}
         self._used: set[int] = {int(self.gateway)}
-        self._hint = int(self.gateway) + 1
+        self._hint = int(subnet.network_address) + 1
+
+    @property
+    def owners(self) -> list[str]:
+        """Who has an address."""
+        return list(self._owners)
 
     def take(self, owner: str, wanted: IPv4Address | None = None) -> IPv4Address:
         """Lease `wanted`, or the lowest free address, to `owner`."""

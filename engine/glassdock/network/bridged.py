@@ -23,12 +23,12 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import msgspec
 
-from glassdock.errors import Conflict, NotSupported, Unavailable
-from glassdock.network import addresses, bridge, namespaces, nat, veth
+from glassdock.errors import Conflict, Forbidden, NotSupported, Unavailable
+from glassdock.network import addresses, bridge, creation, namespaces, nat, veth
 from glassdock.network.addresses import Leases
 from glassdock.network.model import Network
 from glassdock.network.namespaces import Place
@@ -39,6 +39,7 @@ _LOCK = "\0glassdock-network"
 _LOCK_PATIENCE = 10.0
 _ATTEMPTS = 20
 _MTU = 1500
+_READY, _READY_OF_OTHERS = 6, 2  # places ahead of need
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class Bridged:
     def __init__(self, network: Network, tag: str) -> None:
         self.network = network
         self.ready: deque[Place] = deque()
+        self.wanted = _READY if network.name == "bridge" else _READY_OF_OTHERS
         self._cables = cables(tag)
         # The pile of unplugged cables; a group's number is the machine's, so it is derived from the bridge's name.
         digest = hashlib.sha256(network.interface.encode()).digest()
@@ -97,10 +99,10 @@ class Bridged:
             names = {name for _, name in kept}
             _delete(host, [port for port in ports if port.name not in names])
             self._link = link
-            self.leases = Leases(IPv4Network(self.network.subnet))
+            self.leases = Leases(IPv4Network(self.network.subnet), IPv4Address(self.network.gateway))
             for owner, _ in kept:
                 self.leases.keep(owner.container, owner.address.ip)
-        status = nat.up(self.network.interface, IPv4Network(self.network.subnet))
+        status = nat.up(self.network.interface, IPv4Network(self.network.subnet), internal=self.network.internal)
         self.network = msgspec.structs.replace(self.network, status=status)
         return kept
 
@@ -110,10 +112,17 @@ class Bridged:
 
     def _create(self, host: Socket, beyond: Surroundings) -> Link:
         here = Surroundings.of(host)
+        taken = [network for network in here.networks + beyond.networks if network.prefixlen]
         preferred = IPv4Network(self.network.subnet) if self.network.subnet else None
-        subnet = addresses.free_subnet(here.networks + beyond.networks, preferred)
-        mtu = min(here.mtu, beyond.mtu)
-        gateway = IPv4Interface((subnet.network_address + 1, subnet.prefixlen))
+        if self.network.chosen and preferred and any(preferred.overlaps(network) for network in taken):
+            raise Forbidden(
+                "Pool overlaps with other one on this address space",
+                f"This machine reaches another network at {preferred}: choose another --subnet.",
+            )
+        subnet = addresses.free_subnet(taken, preferred)
+        mtu = int(self.network.options.get(creation.MTU, min(here.mtu, beyond.mtu)))
+        first = IPv4Address(self.network.gateway) if self.network.chosen else subnet.network_address + 1
+        gateway = IPv4Interface((first, subnet.prefixlen))
         host.apply(bridge.plan(self.network.interface, mtu))
         link = Link(socket.if_nametoindex(self.network.interface), self.network.interface)
         host.apply(bridge.addressed(link, gateway))

@@ -3,6 +3,7 @@
 Interface:
 - `start(live)` makes or repairs the default networks, `stop()` leaves nothing but what running containers use.
 - `networks()`, `get(name)`, `endpoint(container)`, `warnings()`: looking.
+- `create(wanted)`, `remove(name)`, `unused(network)`: networks of a user's own.
 - `attach(container, network=..., ports=...)` before a start, `detach(endpoint)` after the end.
 
 Rules: the path of a start takes a place that was made ahead of it, and costs one batch of netlink messages; making
@@ -14,36 +15,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import errno
 import functools
 import os
-import re
 import socket
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Interface
 from typing import TypeVar
 
 import msgspec
 
 from glassdock import trace
-from glassdock.errors import Conflict, GlassdockError, InvalidParameter, NotSupported
-from glassdock.network import addresses, namespaces, netlink
+from glassdock.errors import Conflict, Forbidden, GlassdockError, NotSupported
+from glassdock.network import addresses, creation, namespaces, netlink
 from glassdock.network.bridged import Bridged, Surroundings, cables
+from glassdock.network.creation import Wanted
 from glassdock.network.home import Home
 from glassdock.network.model import Endpoint, Network, PortBinding
 from glassdock.network.namespaces import Place
-from glassdock.network.ports import Publisher
+from glassdock.network.published import Published
 from glassdock.network.records import Records
 from glassdock.network.veth import Owner
 from glassdock.network.wayout import WayOut
-from glassdock.paths import Paths, atomic_write
+from glassdock.paths import Paths
 
-_READY = 6  # places kept ready on each bridge, and half as many without a cable
+_ALONE = 3  # places without a cable kept ready; how many with one, each bridge says
 _QUIET = 0.03  # seconds after an attach before the background may take the processor
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 T = TypeVar("T")
 
@@ -53,13 +52,13 @@ class Manager:
 
     def __init__(self, paths: Paths) -> None:
         self._folder = paths.networks
-        self._published = paths.networks / "published"
         self._tag = paths.tag
         self._bridged: dict[str, Bridged] = {}
         self._alone: deque[Place] = deque()
         self._endpoints: dict[str, Endpoint] = {}
-        self._publisher = Publisher()
+        self._published = Published(paths.networks / "published")
         self._home = Home(paths.networks)
+        self._beyond: Surroundings | None = None
         self._way_out: WayOut | None = None
         self._refusal = ""
         self._graves: dict[str, list[int]] = {}
@@ -67,8 +66,8 @@ class Manager:
         self._timer: asyncio.TimerHandle | None = None
         self._filling: asyncio.Task[None] | None = None
         # One thread for what somebody waits for, two for what nobody does: making and destroying.
-        self._path = ThreadPoolExecutor(1, "network", self._go_home)
-        self._yard = ThreadPoolExecutor(2, "network-yard", self._go_home)
+        self._path = ThreadPoolExecutor(1, "network", lambda: self._home.enter())
+        self._yard = ThreadPoolExecutor(2, "network-yard", lambda: self._home.enter())
         self.problems: list[str] = []
 
     @functools.cached_property
@@ -83,49 +82,55 @@ class Manager:
 
         Does not raise where the machine refuses a bridge: `Network.status` says it, and `attach` raises NotSupported.
         """
-        bridged = Bridged(self._known.find("bridge"), self._tag)
-        self._published.mkdir(mode=0o711, exist_ok=True)
         try:
             await asyncio.to_thread(netlink.messages)
             self._home = await asyncio.to_thread(Home.open, self._folder)
-            beyond = await self._go_apart() if self._home.own else None
-            kept = await self._in(self._path, bridged.up, live, beyond)
+            if self._home.own:
+                await self._go_apart()
         except (OSError, NotSupported) as error:
             self._refusal = str(error)
-            self._known.put(msgspec.structs.replace(bridged.network, status=self._refusal))
+        for record in self._known.all():
+            if record.driver == "bridge" and self._refusal:
+                self._known.put(msgspec.structs.replace(record, status=self._refusal))
+            elif record.driver == "bridge":
+                await self._bring_up(record, live)
+        for problem in await self._published.again(self._endpoints):
+            self._problem(problem)
+        self._refill_soon(0)
+
+    async def _bring_up(self, record: Network, live: Collection[str]) -> None:
+        bridged = Bridged(record, self._tag)
+        try:
+            kept = await self._in(self._path, bridged.up, live, self._beyond)
+        except (OSError, NotSupported, Forbidden) as error:
+            if record.name == "bridge":
+                self._refusal = str(error)
+            self._known.put(msgspec.structs.replace(record, status=str(error)))
             return
-        self._bridged[bridged.network.id] = bridged
+        self._bridged[record.id] = bridged
         self._known.put(bridged.network)
         for owner, cable in kept:
             self._endpoints[owner.container] = self._describe(bridged.network, owner, cable, None)
-        await self._publish_again()
-        self._refill_soon(0)
 
-    async def _go_apart(self) -> Surroundings:
+    async def _go_apart(self) -> None:
         """Publish from, and find a way out of, a network that is not the machine's."""
-        beyond = await asyncio.to_thread(Surroundings.here)
-        self._publisher = Publisher(self._socket)
+        self._beyond = await asyncio.to_thread(Surroundings.here)
+        self._published.reach(self._socket)
         self._way_out = WayOut(self._home, self._folder, cables(self._tag))
-        await asyncio.to_thread(self._way_out.begin, beyond.networks)
-        return beyond
+        await asyncio.to_thread(self._way_out.begin, self._beyond.networks)
 
     async def stop(self) -> None:
         """Let go of everything; bridge and cables stay where containers still run, and for them alone."""
         if self._timer is not None:
             self._timer.cancel()
-        self._publisher.withdraw_all()
+        self._published.withdraw_all()
         while self._background:
             await asyncio.gather(*self._background)
         while self._alone:
             self._alone.popleft().close()
         for bridged in self._bridged.values():
-            places = list(bridged.ready)
-            bridged.ready.clear()
-            for place in places:
-                await self._in(self._yard, bridged.unplug, place.cable)
-                place.door.close()
-            await self._in(self._yard, bridged.destroy, [place.fd for place in places])
-            if not any(endpoint.network_id == bridged.network.id for endpoint in self._endpoints.values()):
+            await self._empty(bridged)
+            if not bridged.leases.owners:
                 await self._in(self._yard, bridged.down)
         for endpoint in self._endpoints.values():
             if endpoint.netns_fd is not None:
@@ -160,6 +165,59 @@ class Manager:
     def endpoint(self, container_id: str) -> Endpoint | None:
         """Where the container is plugged in."""
         return self._endpoints.get(container_id)
+
+    # ---- networks of a user's own
+
+    async def create(self, wanted: Wanted) -> Network:
+        """A new bridge network; raises InvalidParameter, Conflict, Forbidden or NotSupported, nothing is left then."""
+        record = creation.record(wanted, self._known.all(), self._tag)
+        self._switch(self._known.find("bridge"))  # where that is refused, so is this, in the same words
+        self._known.put(record)
+        bridged = Bridged(record, self._tag)
+        try:
+            await self._in(self._path, bridged.up, (), self._beyond)
+        except BaseException as error:
+            self._known.remove(record)
+            if isinstance(error, OSError):
+                raise _refused(error) from error
+            raise
+        self._bridged[record.id] = bridged
+        self._known.put(bridged.network)
+        self._refill_soon(_QUIET)
+        return bridged.network
+
+    async def remove(self, name_or_id: str) -> Network:
+        """Remove a network that nobody is plugged into; raises NotFound or Forbidden."""
+        record = self._known.find(name_or_id)
+        if record.name in creation.PREDEFINED:
+            raise Forbidden(f"{record.name} is a pre-defined network and cannot be removed")
+        if not self.unused(record):
+            raise Forbidden(
+                f"error while removing network: network {record.name} id {record.id} has active endpoints",
+                "Stop the containers on it: `glassdock network inspect` names them.",
+            )
+        bridged = self._bridged.pop(record.id, None)
+        self._known.remove(record)
+        if bridged is not None:
+            while self._background:
+                await asyncio.gather(*self._background)
+            await self._empty(bridged)
+            await self._in(self._yard, bridged.down)
+        return record
+
+    def unused(self, network: Network) -> bool:
+        """Whether nobody is plugged in, or about to be."""
+        bridged = self._bridged.get(network.id)
+        return bridged is None or not bridged.leases.owners
+
+    async def _empty(self, bridged: Bridged) -> None:
+        """Destroy the places that are kept ready."""
+        places = list(bridged.ready)
+        bridged.ready.clear()
+        for place in places:
+            await self._in(self._yard, bridged.unplug, place.cable)
+            place.door.close()
+        await self._in(self._yard, bridged.destroy, [place.fd for place in places])
 
     # ---- the life of an endpoint
 
@@ -216,14 +274,16 @@ class Manager:
         if self._way_out is not None and not bridged.network.internal:
             await self._way_out.ensure(functools.partial(self._in, self._path))
         async with contextlib.AsyncExitStack() as undo:
-            address = bridged.leases.take(container, _address(ip))
+            address = bridged.leases.take(container, addresses.parsed(ip))
             undo.callback(bridged.leases.free, container)
-            owner = Owner(container, IPv4Interface((address, bridged.leases.subnet.prefixlen)), _mac(mac, address))
+            owner = Owner(
+                container, IPv4Interface((address, bridged.leases.subnet.prefixlen)), addresses.mac_of(address, mac)
+            )
             real: tuple[PortBinding, ...] = ()
             if ports:
                 with trace.span("network.publish", ports=" ".join(port.describe() for port in ports)):
-                    real = await self._publish(container, name, ports, str(address))
-                undo.callback(self._withdraw, container)
+                    real = await self._published.publish(container, name, ports, str(address))
+                undo.callback(self._published.withdraw, container)
             place = bridged.ready.popleft() if bridged.ready else None
             with trace.span("network.namespace", ready=place is not None):
                 if place is None:
@@ -247,7 +307,7 @@ class Manager:
             await asyncio.shield(self._detach(found))
 
     async def _detach(self, endpoint: Endpoint) -> None:
-        self._withdraw(endpoint.container_id)
+        self._published.withdraw(endpoint.container_id)
         bridged = self._bridged.get(endpoint.network_id)
         if bridged is not None:
             try:
@@ -271,9 +331,9 @@ class Manager:
     async def _refill(self) -> None:
         try:
             for bridged in list(self._bridged.values()):
-                while len(bridged.ready) < _READY:
+                while len(bridged.ready) < bridged.wanted:
                     bridged.ready.append(await self._in(self._yard, bridged.make))
-            while len(self._alone) < _READY // 2:
+            while len(self._alone) < _ALONE:
                 self._alone.append(await self._in(self._yard, namespaces.make))
         except GlassdockError:
             return  # a bridge is full: whoever comes next makes a place on the path, and is told so
@@ -306,9 +366,6 @@ class Manager:
         task.add_done_callback(self._background.discard)
         return task
 
-    def _go_home(self) -> None:
-        self._home.enter()
-
     async def _socket(self, family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
         """A socket of the bridges' network."""
         making = asyncio.ensure_future(self._in(self._path, socket.socket, family, kind))
@@ -321,41 +378,6 @@ class Manager:
     @staticmethod
     async def _in(executor: ThreadPoolExecutor, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(executor, work, *arguments)
-
-    # ---- ports
-
-    async def _publish(
-        self, container: str, name: str, ports: Sequence[PortBinding], address: str
-    ) -> tuple[PortBinding, ...]:
-        try:
-            real = await self._publisher.publish(container, ports, address)
-        except Conflict as error:
-            where = f"endpoint {name or container[:12]} ({container[:12]})"
-            raise Conflict(
-                f"driver failed programming external connectivity on {where}: {error.message}", error.remedy
-            ) from error
-        atomic_write(self._published / container, msgspec.json.encode(real), sync=False)
-        return real
-
-    def _withdraw(self, container: str) -> None:
-        self._publisher.withdraw(container)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._published / container)
-
-    async def _publish_again(self) -> None:
-        """Listen again for the containers that survived; forget the ports of those that did not."""
-        for path in self._published.iterdir():
-            endpoint = self._endpoints.get(path.name)
-            if endpoint is None:
-                path.unlink()
-                continue
-            try:
-                ports = msgspec.json.decode(path.read_bytes(), type=tuple[PortBinding, ...])
-                ports = await self._publisher.publish(path.name, ports, endpoint.address)
-            except (GlassdockError, msgspec.MsgspecError) as error:
-                self._problem(f"ports of container {path.name[:12]} are not published any more: {error}")
-                continue
-            self._endpoints[path.name] = dataclasses.replace(endpoint, ports=ports)
 
     # ---- helpers
 
@@ -388,22 +410,6 @@ class Manager:
             interface=cable,
             dns=self._way_out.dns if self._way_out and not network.internal else "",
         )
-
-
-def _address(text: str | None) -> IPv4Address | None:
-    try:
-        return IPv4Address(text) if text else None
-    except ValueError as error:
-        raise InvalidParameter(f"invalid IPv4 address: {text}") from error
-
-
-def _mac(text: str | None, address: IPv4Address) -> str:
-    if not text:
-        return addresses.mac_of(address)
-    lower = text.lower()
-    if not _MAC.fullmatch(lower):
-        raise InvalidParameter(f"invalid mac address: {text}", "Six pairs of hex digits: 02:42:ac:11:00:02.")
-    return lower
 
 
 def _refused(error: OSError) -> GlassdockError:

@@ -54,7 +54,7 @@ class Endpoint:
 
 
 class Network(msgspec.Struct, frozen=True):
-    """A network: `driver` is bridge, host or null; `interface` is the bridge's name on the machine.
+    """A network: `driver` is bridge, host or null; `interface` is the bridge's name; `chosen`: a user chose the subnet.
 
     `status` says what of it does not work on this machine, "" where all does.
     """
@@ -68,6 +68,7 @@ class Network(msgspec.Struct, frozen=True):
     mtu: int = 1500
     scope: str = "local"
     internal: bool = False
+    chosen: bool = False
     created: int = 0
     labels: dict[str, str] = {}
     options: dict[str, str] = {}

@@ -25,9 +25,15 @@ _FORWARD = "/proc/sys/net/ipv4/ip_forward"
 _NOTHING_THERE = (errno.ENOENT, errno.EPERM, errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP)
 
 
-def rules(bridge: str, subnet: IPv4Network) -> list[Rule]:
-    """What a bridge needs, in order."""
+def rules(bridge: str, subnet: IPv4Network, *, internal: bool = False) -> list[Rule]:
+    """What a bridge needs, in order; `internal` is a network that nothing leaves."""
     inward = (*nft.interface(TO, EQUAL, bridge), *nft.interface(FROM, UNEQUAL, bridge))
+    if internal:
+        outward = (*nft.interface(FROM, EQUAL, bridge), *nft.interface(TO, UNEQUAL, bridge))
+        return [
+            Rule("forward", f'iifname "{bridge}" oifname != "{bridge}" drop', (*outward, nft.verdict(nft.DROP))),
+            Rule("forward", f'oifname "{bridge}" iifname != "{bridge}" drop', (*inward, nft.verdict(nft.DROP))),
+        ]
     return [
         Rule(
             "postrouting",
@@ -43,8 +49,8 @@ def rules(bridge: str, subnet: IPv4Network) -> list[Rule]:
     ]
 
 
-def up(bridge: str, subnet: IPv4Network) -> str:
-    """Forward and masquerade for the bridge."""
+def up(bridge: str, subnet: IPv4Network, *, internal: bool = False) -> str:
+    """Forward and masquerade for the bridge, or for an internal one keep everything in and out."""
     problems = []
     try:
         _forward()
@@ -60,10 +66,10 @@ def up(bridge: str, subnet: IPv4Network) -> str:
                 nft.table(nft.NEW_TABLE, table),
                 nft.chain(table, "postrouting", "nat", nft.POSTROUTING_HOOK, nft.SRCNAT),
                 nft.chain(table, "forward", "filter", nft.FORWARD_HOOK, nft.FILTER),
-                *(nft.rule(table, rule) for rule in rules(bridge, subnet)),
+                *(nft.rule(table, rule) for rule in rules(bridge, subnet, internal=internal)),
             ]
         )
-        problems += firewall.admit(bridge)
+        problems += [] if internal else firewall.admit(bridge)
     except OSError as error:
         problems.append(f"no masquerading, the kernel's nftables answers {error.strerror}")
     return "; ".join(problems)

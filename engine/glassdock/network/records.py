@@ -2,7 +2,7 @@
 
 Interface:
 - `Records(folder, tag)`: reads what is there and adds Docker's three default networks.
-- `find(name)`: by name, id or unambiguous beginning of an id; `all()`; `put(network)`.
+- `find(name)`: by name, id or unambiguous beginning of an id; `all()`; `put(network)`, `remove(network)`.
 
 Rules: who is plugged in and what does not work are never written: the kernel knows both better.
 """
@@ -47,6 +47,11 @@ class Records:
         self._by_name[network.name] = network
         if before is None or _kept(before) != _kept(network):
             atomic_write(self._folder / f"{network.id}.json", msgspec.json.encode(_kept(network)))
+
+    def remove(self, network: Network) -> None:
+        """Forget a record."""
+        self._by_name.pop(network.name, None)
+        (self._folder / f"{network.id}.json").unlink(missing_ok=True)
 
     def find(self, name: str) -> Network:
         """The record of that name, id or beginning of an id; raises NotFound."""
