@@ -23,16 +23,16 @@ from glassdock.network.model import Network
 class Pool(msgspec.Struct, frozen=True, rename="pascal"):
     """A subnet that was asked for."""
 
-    subnet: str = ""
-    gateway: str = ""
-    ip_range: str = msgspec.field(default="", name="IPRange")
+    subnet: str | None = ""
+    gateway: str | None = ""
+    ip_range: str | None = msgspec.field(default="", name="IPRange")
     auxiliary_addresses: dict[str, str] | None = msgspec.field(default=None, name="AuxiliaryAddresses")
 
 
 class Addressing(msgspec.Struct, frozen=True, rename="pascal"):
     """Who gives addresses, and which."""
 
-    driver: str = "default"
+    driver: str | None = "default"
     config: tuple[Pool, ...] | None = None
     options: dict[str, str] | None = None
 
@@ -42,13 +42,13 @@ class Creation(msgspec.Struct, frozen=True, rename="pascal"):
 
     name: str
     driver: str | None = "bridge"
-    internal: bool = False
+    internal: bool | None = False
     enable_ipv6: bool | None = msgspec.field(default=False, name="EnableIPv6")
     ipam: Addressing | None = msgspec.field(default=None, name="IPAM")
     options: dict[str, str] | None = None
     labels: dict[str, str] | None = None
-    config_only: bool = False
-    ingress: bool = False
+    config_only: bool | None = False
+    ingress: bool | None = False
 
 
 async def ls(request: web.Request) -> web.StreamResponse:
@@ -78,9 +78,9 @@ async def create(request: web.Request) -> web.StreamResponse:
         Wanted(
             body.name,
             body.driver or "bridge",
-            pool.subnet,
-            pool.gateway,
-            body.internal,
+            pool.subnet or "",
+            pool.gateway or "",
+            bool(body.internal),
             body.labels or {},
             body.options or {},
         )
@@ -120,7 +120,7 @@ def _only_pool(body: Creation) -> Pool:
     refused: dict[str, Any] = {
         "IPv6 networks": body.enable_ipv6,
         "config-only and ingress networks": body.config_only or body.ingress,
-        f"the IPAM driver {addressing.driver}": addressing.driver not in ("", "default"),
+        f"the IPAM driver {addressing.driver}": addressing.driver not in (None, "", "default"),
         "networks with several subnets": len(pools) > 1,
         "--ip-range": any(pool.ip_range for pool in pools),
         "--aux-address": any(pool.auxiliary_addresses for pool in pools),
