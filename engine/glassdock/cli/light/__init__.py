@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 Module: Any = type(sys)
-_LATE = "datetime fnmatch hashlib json pathlib pwd pyseccomp re selectors shutil subprocess tempfile".split()
+_LATE = "datetime fnmatch gzip hashlib json pathlib pwd pyseccomp re selectors shutil subprocess tempfile".split()
 _ours: dict[str, ModuleType] = {}
 _real: dict[str, ModuleType] = {}
 
