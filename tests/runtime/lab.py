@@ -27,7 +27,7 @@ from glassdock.linux import ids
 from glassdock.oci.runtime import Linux, Pids, Process, Resources, Root, Spec
 from glassdock.oci.runtime import Mount as MountEntry
 from glassdock.paths import Paths
-from glassdock.runtime import capabilities, cgroups, defaults, launch, seccomp
+from glassdock.runtime import capabilities, cgroups, defaults, launch, seccomp_profile
 from glassdock.runtime.launch import Attach, ExitStatus, Launcher, LaunchRequest
 from glassdock.runtime.remains import settle
 from glassdock.unionfs.mounts import Mount
@@ -104,7 +104,7 @@ class Lab:
             namespaces=defaults.namespaces(network=False),
             cgroups_path="" if cgroups.unavailable() else f"{self.parent}/{identity}",
             resources=Resources(devices=defaults.device_rules(), pids=Pids(200)),
-            seccomp=seccomp.default_profile(capabilities.DEFAULT),
+            seccomp=seccomp_profile.default_profile(capabilities.DEFAULT),
             masked_paths=defaults.masked_paths(),
             readonly_paths=defaults.readonly_paths(),
         )

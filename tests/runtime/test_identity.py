@@ -8,7 +8,7 @@ import pytest
 
 from glassdock.errors import InvalidParameter, StartFailed
 from glassdock.oci.runtime import Rlimit, User
-from glassdock.runtime import capabilities, seccomp
+from glassdock.runtime import capabilities, seccomp_profile
 from tests.runtime.lab import Lab
 
 pytestmark = pytest.mark.needs_root
@@ -68,7 +68,7 @@ def test_with_sys_admin_the_filter_lets_it_mount(lab: Lab) -> None:
     caps = (*capabilities.DEFAULT, "CAP_SYS_ADMIN")
     changes = {
         "process": {"capabilities": capabilities.sets(caps)},
-        "linux": {"seccomp": seccomp.default_profile(caps)},
+        "linux": {"seccomp": seccomp_profile.default_profile(caps)},
     }
     assert lab.run("mount", "-t", "tmpfs", "x", "/tmp", **changes).code == 0
 

@@ -75,13 +75,13 @@ def test_it_survives_the_way_to_the_child() -> None:
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(made), type=Plan) == made
 
 
-def test_without_new_privileges_the_filter_comes_last() -> None:
-    from glassdock.runtime import seccomp
+def test_the_filter_comes_last_and_the_right_to_install_it_goes_with_it() -> None:
+    from glassdock.runtime import seccomp_profile
 
-    profile = seccomp.default_profile(capabilities.DEFAULT)
-    loose, strict = tags(make(seccomp=profile)), tags(make(process(no_new_privileges=True), seccomp=profile))
-    assert loose.index("seccomp") < loose.index("set_user")
-    assert strict[-2:] == ["no_new_privileges", "seccomp"]
+    profile = seccomp_profile.default_profile(capabilities.DEFAULT)
+    loose, strict = make(seccomp=profile), make(process(no_new_privileges=True), seccomp=profile)
+    assert tags(strict)[-1] == "no_new_privileges"
+    assert [(step.lent, step.drop) for made in (loose, strict) for step in made.last] == [(True, True), (False, False)]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ from typing import Any
 
 import msgspec
 
+from glassdock.linux.clone import KINDS
+from glassdock.linux.scheduling import MemoryFlag, MemoryMode
 from glassdock.oci import runtime as oci
-from glassdock.runtime import capabilities, cgroups, defaults, options
+from glassdock.runtime import capabilities, cgroups, defaults, options, seccomp_stub
 
 
 def example(*, rootless: bool = False) -> dict[str, Any]:
@@ -78,18 +80,29 @@ def features() -> dict[str, Any]:
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         "mountOptions": sorted(options.known()),
         "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
+            "namespaces": sorted(KINDS),
             "capabilities": list(capabilities.ALL),
             "cgroup": {"v1": bool(layout.v1), "v2": bool(layout.unified), "systemd": False, "systemdUser": False},
             "seccomp": {
                 "enabled": True,
                 "actions": [f"SCMP_ACT_{word}" for word in _ACTIONS.split()],
                 "operators": [f"SCMP_CMP_{word}" for word in "NE LT LE EQ GE GT MASKED_EQ".split()],
+                "archs": [f"SCMP_ARCH_{word}" for word in seccomp_stub.ARCHITECTURES],
+                "knownFlags": [f"SECCOMP_FILTER_FLAG_{word}" for word in _FLAGS.split()],
+                "supportedFlags": [f"SECCOMP_FILTER_FLAG_{word}" for word in _FLAGS.split()],
             },
-            "apparmor": {"enabled": False},
-            "selinux": {"enabled": False},
+            "apparmor": {"enabled": True},
+            "selinux": {"enabled": True},
+            "intelRdt": {"enabled": False},
+            "netDevices": {"enabled": False},
+            "mountExtensions": {"idmap": {"enabled": True}},
+            "memoryPolicy": {
+                "modes": list(MemoryMode.__members__),
+                "flags": list(MemoryFlag.__members__),
+            },
         },
     }
 
 
-_ACTIONS = "ALLOW ERRNO KILL KILL_PROCESS KILL_THREAD LOG TRACE TRAP"
+_ACTIONS = "ALLOW ERRNO KILL KILL_PROCESS KILL_THREAD LOG NOTIFY TRACE TRAP"
+_FLAGS = "TSYNC LOG SPEC_ALLOW WAIT_KILLABLE_RECV"

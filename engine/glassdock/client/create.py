@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from glassdock.client import security
 from glassdock.errors import InvalidParameter
 
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -155,7 +156,7 @@ def _host(options: Options) -> dict[str, Any]:
         "CapAdd": list(options.cap_add),
         "CapDrop": list(options.cap_drop),
         "GroupAdd": list(options.group_add),
-        "SecurityOpt": list(options.security_opt),
+        **security.options(options.security_opt),
         "VolumesFrom": list(options.volumes_from),
         "Mounts": [_mount(word) for word in options.mounts],
         "Tmpfs": {word.partition(":")[0]: word.partition(":")[2] for word in options.tmpfs},

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import msgspec
 
-from glassdock.containers import devices, files, limits, logging, modes, restarts
+from glassdock.containers import devices, files, limits, logging, modes, restarts, security
 from glassdock.containers.config import HostConfig, MountPoint, check_health, refuse_unsupported
 from glassdock.containers.model import Container
 from glassdock.errors import CommandNotExecutable, CommandNotFound, InvalidParameter, NotSupported
 from glassdock.network.model import PortBinding
 from glassdock.oci import runtime as oci
-from glassdock.runtime import capabilities, cgroups, defaults, seccomp
+from glassdock.runtime import capabilities, cgroups, defaults
 from glassdock.runtime.process import RLIMITS
 
 _OWN = modes.Joins()
@@ -60,8 +60,9 @@ def runtime_spec(container: Container, folder: Path, tag: str, joins: modes.Join
             console_size=_console(host),
             capabilities=capabilities.sets(caps),
             rlimits=_rlimits(host),
-            no_new_privileges=_security(host, "no-new-privileges") in ("", "true"),
+            no_new_privileges=security.read(host).no_new_privileges,
             oom_score_adj=host.oom_score_adj,
+            apparmor_profile=security.apparmor_of(host),
         ),
         annotations=dict(host.annotations or {}),
         mounts=_mounts(container, folder),
@@ -71,7 +72,7 @@ def runtime_spec(container: Container, folder: Path, tag: str, joins: modes.Join
             cgroups_path="" if cgroups.unavailable() else cgroup_of(container.id, tag),
             resources=limits.resources(host, devices.rules(host)),
             sysctl=dict(host.sysctls or {}),
-            seccomp=_seccomp(host, caps),
+            seccomp=security.seccomp_of(host, caps),
             masked_paths=() if host.privileged else _or(host.masked_paths, defaults.masked_paths()),
             readonly_paths=() if host.privileged else _or(host.readonly_paths, defaults.readonly_paths()),
         ),
@@ -284,25 +285,6 @@ def _rlimits(host: HostConfig) -> tuple[oci.Rlimit, ...]:
 
 def _unlimited(value: int) -> int:
     return 2**64 - 1 if value < 0 else value
-
-
-def _security(host: HostConfig, option: str) -> str | None:
-    for text in host.security_opt or ():
-        name, _, value = text.replace("=", ":", 1).partition(":")
-        if name not in ("no-new-privileges", "seccomp", "apparmor", "label", "systempaths"):
-            raise InvalidParameter(f"invalid --security-opt {text!r}")
-        if name == option:
-            return value
-    return None
-
-
-def _seccomp(host: HostConfig, caps: tuple[str, ...]) -> oci.Seccomp | None:
-    asked = _security(host, "seccomp")
-    if asked == "unconfined" or (host.privileged and asked is None):
-        return None
-    if asked in (None, "", "builtin"):
-        return seccomp.default_profile(caps)
-    raise NotSupported("a seccomp profile of your own is not supported yet", "Use seccomp=unconfined, or leave it out.")
 
 
 def _console(host: HostConfig) -> oci.Box | None:

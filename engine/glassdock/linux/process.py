@@ -1,8 +1,8 @@
 """Small calls about this process that Python's os module lacks.
 
-Interface: `close_range`, `setdomainname`, `personality`, `rt_sigaction`.
+Interface: `close_range`, `pidfd_getfd`, `setdomainname`, `personality`, `rt_sigaction`.
 
-Sources: close_range(2), setdomainname(2), personality(2), rt_sigaction(2).
+Sources: close_range(2), pidfd_getfd(2), setdomainname(2), personality(2), rt_sigaction(2).
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ class CloseRange(IntFlag):
 def close_range(first: int, last: int = _LAST, flags: CloseRange = CloseRange(0)) -> None:
     """close_range(2): close the descriptors from first to last, or mark them close-on-exec."""
     libc.syscall("close_range", 436, first, last, int(flags), shown=(first, last, flags))
+
+
+def pidfd_getfd(pidfd: int, number: int) -> int:
+    """pidfd_getfd(2): a copy of a descriptor of another process, close-on-exec."""
+    return libc.syscall("pidfd_getfd", 438, pidfd, number, 0, shown=(pidfd, number))
 
 
 def setdomainname(name: str) -> None:

@@ -301,7 +301,7 @@ class Seccomp(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     default_action: str
     default_errno_ret: int | None = None
     architectures: tuple[str, ...] = ()
-    flags: tuple[str, ...] = ()
+    flags: tuple[str, ...] | None = None
     listener_path: str = ""
     listener_metadata: str = ""
     syscalls: tuple[SeccompRule, ...] = ()

@@ -36,6 +36,7 @@ from glassdock.runtime import (
     cgroups,
     defaults,
     init,
+    listener,
     messages,
     namespaces,
     plan,
@@ -303,10 +304,16 @@ def start(place: Place) -> list[str]:
         raise Conflict("cannot start an already running container")
     with place.connect() as connection:
         reports: list[Report] = []
-        while data := connection.recv(messages.LARGEST):
+        while True:
+            data, received, _, _ = socket.recv_fds(connection, messages.LARGEST, 1, socket.MSG_CMSG_CLOEXEC)
+            if not data:
+                break
             message = messages.decode(data)
             assert isinstance(message, Report)
             reports.append(message)
+            if message.call:
+                more = {"bundle": record.bundle, "annotations": record.annotations}
+                listener.hand_over(message.call, received[0], record.pid, "creating", **more)
     place.open_gate()
     if not reports:
         raise StartFailed("the container's first process died before it could execute the program")

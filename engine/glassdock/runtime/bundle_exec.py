@@ -23,7 +23,7 @@ from glassdock.errors import Conflict, InvalidParameter, StartFailed
 from glassdock.linux import clone, prctl
 from glassdock.linux.clone import CloneFlag
 from glassdock.oci import runtime as oci
-from glassdock.runtime import bundle, bundle_state, cgroups, exec_child, messages
+from glassdock.runtime import bundle, bundle_state, cgroups, exec_child, listener, messages
 from glassdock.runtime.bundle_state import Place, Record
 from glassdock.runtime.cgroups import Cgroup
 from glassdock.runtime.exec_child import Entry
@@ -91,7 +91,7 @@ def begin(
         theirs.close()
         os.close(container)
         try:
-            return pid, _hear(ours, console)
+            return pid, _hear(ours, console, pid, running.record)
         except BaseException:
             os.waitpid(pid, 0)
             raise
@@ -131,7 +131,7 @@ def _fork(entry: Entry) -> int:
     return pid
 
 
-def _hear(channel: socket.socket, console: Callable[[int], None] | None) -> list[str]:
+def _hear(channel: socket.socket, console: Callable[[int], None] | None, pid: int, record: Record) -> list[str]:
     """The terminal, the report, and the end of the channel: the program runs, or never will."""
     report: Report | None = None
     while True:
@@ -143,6 +143,9 @@ def _hear(channel: socket.socket, console: Callable[[int], None] | None) -> list
             message = messages.decode(data)
             assert isinstance(message, Report)
             report = message
+            if message.call:
+                more = {"bundle": record.bundle, "annotations": record.annotations}
+                listener.hand_over(message.call, received[0], pid, "running", **more)
         else:
             break
     if report is None:

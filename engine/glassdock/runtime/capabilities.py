@@ -118,12 +118,16 @@ class DropBounding(Step, frozen=True, tag="drop_capabilities"):
 
 
 class SetCapabilities(Step, frozen=True, tag="capabilities"):
-    """Set effective, permitted, inheritable and ambient; for another user than 0 exec leaves only the ambient."""
+    """Set effective, permitted, inheritable and ambient; for another user than 0 exec leaves only the ambient.
+
+    With `lend`, CAP_SYS_ADMIN stays permitted until the seccomp filter is installed, which takes it away.
+    """
 
     effective: tuple[str, ...] = ()
     permitted: tuple[str, ...] = ()
     inheritable: tuple[str, ...] = ()
     ambient: tuple[str, ...] = ()
+    lend: bool = False
 
     def describe(self) -> str:
         return f"set {len(self.effective)} effective, {len(self.permitted)} permitted, {len(self.ambient)} ambient"
@@ -131,6 +135,7 @@ class SetCapabilities(Step, frozen=True, tag="capabilities"):
     def apply(self, stage: Stage) -> None:
         with attempt("setting capabilities"):
             prctl.clear_ambient()
-            capset(mask(self.effective), mask(self.permitted), mask(self.inheritable))
+            lent = mask(("CAP_SYS_ADMIN",)) if self.lend else 0
+            capset(mask(self.effective), mask(self.permitted) | lent, mask(self.inheritable))
             for name in self.ambient:
                 prctl.raise_ambient(NUMBERS[name])

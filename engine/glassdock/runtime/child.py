@@ -31,7 +31,7 @@ from glassdock import trace
 from glassdock.errors import StartFailed
 from glassdock.linux import clone, prctl
 from glassdock.linux.mount import AT_FDCWD, MountAttr, OpenTree, mount_setattr, open_tree
-from glassdock.runtime import birth, cgroups, devices, init, messages, namespaces, plan, userns
+from glassdock.runtime import birth, cgroups, devices, init, listener, messages, namespaces, plan, userns
 from glassdock.runtime.cgroups import Cgroup
 from glassdock.runtime.messages import Failure, Report, Task
 from glassdock.runtime.plan import AnyStep, Plan
@@ -139,6 +139,8 @@ class Child:
                 message = messages.decode(data)
                 assert isinstance(message, Report)
                 reports.append(message)
+                if message.call:
+                    listener.hand_over(message.call, received[0], self.pid, "creating", bundle="")
             else:
                 break
         ended = time.monotonic_ns()

@@ -20,6 +20,8 @@ import sys
 from dataclasses import dataclass
 from typing import NoReturn
 
+import msgspec
+
 from glassdock import trace
 from glassdock.errors import StartFailed
 from glassdock.linux import clone, prctl
@@ -56,7 +58,6 @@ _KEPT = (
     Rlimits,
     OnlyId,
     DropBounding,
-    InstallSeccomp,
     SetUser,
     FakeOwners,
     SetCapabilities,
@@ -114,7 +115,7 @@ def run(entry: Entry, *, in_cgroup: bool) -> NoReturn:
             for step in steps_of(entry.plan, entry.task):
                 init.do(step, stage)
             task = entry.task
-            plan = Plan((), (), task.args, task.env)
+            plan = Plan((), (), task.args, task.env, last=last_of(entry.plan, task), listener=entry.plan.listener)
             as_task = Task(task.id, "", plan, stdin=task.stdin, terminal=task.terminal)
             init.execute(as_task, stage, recording, orphan=entry.orphan, kept=entry.preserved)
     except BaseException as error:  # noqa: BLE001 - told to the shim, which tells the daemon
@@ -144,6 +145,13 @@ def steps_of(plan: Plan, task: ExecTask) -> list[Step]:
         elif isinstance(step, _KEPT):
             found.append(step)
     return found
+
+
+def last_of(plan: Plan, task: ExecTask) -> tuple[InstallSeccomp, ...]:
+    """The container's own filter; who has all capabilities has CAP_SYS_ADMIN anyway."""
+    if not task.privileged:
+        return plan.last
+    return tuple(msgspec.structs.replace(step, lent=False, drop=False) for step in plan.last)
 
 
 def separate(plan: Plan) -> set[str]:

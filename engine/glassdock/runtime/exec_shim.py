@@ -24,7 +24,7 @@ from typing import NamedTuple
 from glassdock.errors import Conflict, GlassdockError
 from glassdock.linux import clone, prctl
 from glassdock.linux.clone import CloneFlag
-from glassdock.runtime import exec_child, messages, terminal
+from glassdock.runtime import exec_child, listener, messages, terminal
 from glassdock.runtime.child import Child, failure_of
 from glassdock.runtime.exec_child import Entry
 from glassdock.runtime.jsonlog import JsonLog
@@ -178,6 +178,8 @@ class Execs:
             message = messages.decode(data)
             assert isinstance(message, Report)
             one.report = message
+            if message.call:
+                listener.hand_over(message.call, received[0], one.pid, "running", bundle="")
         else:
             self._selector.unregister(one.channel)
             one.channel.close()

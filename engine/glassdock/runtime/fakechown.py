@@ -18,7 +18,7 @@ from glassdock.errors import NotSupported
 from glassdock.linux import ids
 from glassdock.linux.seccomp import set_mode_filter
 from glassdock.oci.runtime import Seccomp, SeccompArg, SeccompRule
-from glassdock.runtime import seccomp
+from glassdock.runtime import seccomp, seccomp_profile
 from glassdock.runtime.stage import Stage, Step
 
 # The call's names, and at which places it takes ids.
@@ -57,7 +57,7 @@ def profile() -> Seccomp:
             # "As it is" (-1) is greater than 0, too: then there is nothing to do, or the other id decides.
             other = SeccompArg(place, 0, "SCMP_CMP_GT")
             rules.append(SeccompRule(names, "SCMP_ACT_ERRNO", errno_ret=0, args=(other,)))
-    return Seccomp("SCMP_ACT_ALLOW", syscalls=tuple(rules), architectures=seccomp.architectures())
+    return Seccomp("SCMP_ACT_ALLOW", syscalls=tuple(rules), architectures=seccomp_profile.architectures())
 
 
 def steps(*, own_user: bool) -> list[FakeOwners]:

@@ -29,6 +29,7 @@ from glassdock.linux import prctl
 from glassdock.linux.process import CloseRange, close_range
 from glassdock.runtime import cgroups, messages, plan, process, reaper, userns
 from glassdock.runtime.cgroups import Cgroup
+from glassdock.runtime.listener import Call, Waiting
 from glassdock.runtime.messages import Failure, Report, Task
 from glassdock.runtime.plan import AnyStep
 from glassdock.runtime.rootfs import Scaffold
@@ -187,7 +188,18 @@ def execute(task: Task, stage: Stage, recording: Recording, *, orphan: bool = Fa
     with trace.span("runtime.exec", what=f"execve {stage.program}") as span:
         if span is not None:
             span.file, span.line = execute.__code__.co_filename, execute.__code__.co_firstlineno
-        messages.send(stage.channel, Report(recording.spans, warnings=stage.warnings))
+        agent, call, page, waiting = task.plan.listener, None, [], None
+        if agent:
+            waiting = Waiting.begin()
+            call, page = Call(waiting.number, task.id, agent), [waiting.page]
+        for step in task.plan.last:
+            with trace.span(f"runtime.{step.__struct_config__.tag}", what=step.describe()):
+                pass  # told before it is done: afterwards there may be no call left to tell anything with
+        messages.send(stage.channel, Report(recording.spans, warnings=stage.warnings, call=call), page)
+        for step in task.plan.last:
+            step.apply(stage)
+        if waiting:
+            waiting.until_taken()
         try:
             os.execve(stage.program, arguments, environment)
         except OSError as error:

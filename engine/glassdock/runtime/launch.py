@@ -28,7 +28,7 @@ from glassdock.errors import Conflict, NotFound, NotSupported, Unavailable
 from glassdock.linux.mount import AT_FDCWD, MountAttr, OpenTree, mount_setattr, open_tree
 from glassdock.oci.runtime import Linux, Spec
 from glassdock.paths import Paths
-from glassdock.runtime import capabilities, cgroups, defaults, messages, plan, plan_process, seccomp
+from glassdock.runtime import capabilities, cgroups, defaults, messages, plan, plan_process, seccomp, seccomp_profile
 from glassdock.runtime.jsonlog import LogOptions
 from glassdock.runtime.messages import (
     AnyMessage,
@@ -151,7 +151,7 @@ class Launcher:
         """Start the launcher process; also clears what a killed one left. `ready`: shims kept in reserve."""
         made = cls(paths, ready)
         await made._start()
-        profile = seccomp.default_profile(capabilities.DEFAULT)
+        profile = seccomp_profile.default_profile(capabilities.DEFAULT)
         with contextlib.suppress(NotSupported):  # where libseccomp is missing, the launch that needs it says so
             await asyncio.to_thread(seccomp.compile, profile)
         return made

@@ -29,6 +29,7 @@ from glassdock.errors import (
 )
 from glassdock.oci.runtime import Resources
 from glassdock.runtime.jsonlog import LogOptions
+from glassdock.runtime.listener import Call
 from glassdock.runtime.plan import Plan
 from glassdock.trace import Span
 
@@ -94,11 +95,15 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Report(Message, frozen=True):
-    """The child, before exec (no failure), or instead of it."""
+    """The child, before exec (no failure), or instead of it.
+
+    With `call` an agent is to get its seccomp listener; the page to answer in rides along (listener.py).
+    """
 
     spans: list[Span]
     failure: Failure | None = None
     warnings: list[str] = []
+    call: Call | None = None
 
 
 class Started(Message, frozen=True):

@@ -25,6 +25,7 @@ from glassdock.oci.runtime import Device, Linux, Process, Spec
 from glassdock.oci.runtime import Mount as MountEntry
 from glassdock.runtime import cgroups, defaults, labels, options, plan_namespaces, plan_process, rootfs
 from glassdock.runtime.devices import DeviceLinks, DeviceNode, Fifo
+from glassdock.runtime.listener import Listener
 from glassdock.runtime.namespaces import Domainname, Hostname, JoinNamespace, Loopback, OwnCgroupRoot
 from glassdock.runtime.outside import JoinNamespaces, KernelView, NewTime, ShiftedRoot
 from glassdock.runtime.plan_namespaces import Arrangement
@@ -46,6 +47,7 @@ from glassdock.runtime.rootfs import (
     Sysctl,
     TakeRoot,
 )
+from glassdock.runtime.seccomp import InstallSeccomp
 from glassdock.runtime.terminal import Terminal
 from glassdock.runtime.userns import Ids
 from glassdock.unionfs.mounts import Mount
@@ -91,6 +93,7 @@ class Plan(msgspec.Struct, frozen=True):
     """Which namespaces are cloned, what the child does in them, and what it then executes.
 
     `outside` is done before the clone, by somebody who goes for it (birth.py); `ids` are a new user namespace's maps.
+    `last` comes after all is reported; `listener` is the agent that then decides calls.
     """
 
     namespaces: tuple[str, ...]
@@ -99,12 +102,15 @@ class Plan(msgspec.Struct, frozen=True):
     env: tuple[str, ...]
     outside: tuple[AnyStep, ...] = ()
     ids: Ids = Ids()
+    last: tuple[InstallSeccomp, ...] = ()
+    listener: Listener | None = None
 
     def describe(self) -> list[str]:
         """The plan as a person reads it."""
         before = [step.describe() for step in self.outside]
         first = f"clone with new namespaces: {', '.join(self.namespaces) or 'none'}"
         told = [step.describe() for step in (*early(self.namespaces), *self.steps)]
+        told += [step.describe() for step in self.last]
         return [*before, first, *told, f"execute {' '.join(self.args)}"]
 
     def differs(self, kind: str) -> bool:
@@ -196,18 +202,14 @@ def make(
     steps += plan_process.identity(linux, body, user, groups, own_user=arranged.own_user)
     if sum(len(step.sources()) for step in steps) > _MOST_SOURCES:
         raise InvalidParameter(f"more than {_MOST_SOURCES} mounts")
-    return Plan(arranged.new, tuple(steps), body.args, body.env, arranged.outside, arranged.ids)
+    last, agent = plan_process.filters(linux, body), plan_process.listener(linux)
+    return Plan(arranged.new, tuple(steps), body.args, body.env, arranged.outside, arranged.ids, last, agent)
 
 
 def _refuse_unsupported(spec: Spec, linux: Linux) -> None:
     """What this version does not do is said, not left out."""
-    asked = {
-        "hooks": spec.hooks,
-        "seccomp listeners": linux.seccomp and linux.seccomp.listener_path,
-    }
-    for name, value in asked.items():
-        if value:
-            raise NotSupported(f"{name} are not supported yet")
+    if spec.hooks:
+        raise NotSupported("hooks are not supported yet")
     if linux.intel_rdt is not None:
         raise NotSupported("intelRdt is specified in config, but Intel RDT is not enabled", "Leave intelRdt out.")
     if linux.net_devices:

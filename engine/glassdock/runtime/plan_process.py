@@ -1,6 +1,8 @@
 """The last part of a plan: who the process is, what it may do, and which program it becomes.
 
-Interface: `identity(...)`: the steps; `warnings(spec)`: what is left out, a sentence each.
+Interface:
+- `identity(...)`: the steps; `filters(...)`: what comes last of all; `listener(...)`: who then decides calls.
+- `warnings(spec)`: what is left out, a sentence each.
 
 Rules: the order is the kernel's: each step still needs what the next one gives up.
 
@@ -20,6 +22,7 @@ from glassdock.runtime import capabilities, fakechown, priority, process, seccom
 from glassdock.runtime.capabilities import DropBounding, SetCapabilities
 from glassdock.runtime.fakechown import FakeOwners
 from glassdock.runtime.labels import ExecLabel
+from glassdock.runtime.listener import Listener
 from glassdock.runtime.only_id import OnlyId
 from glassdock.runtime.priority import PriorityStep
 from glassdock.runtime.process import (
@@ -70,26 +73,42 @@ def identity(linux: Linux, body: Process, user: str, groups: tuple[str, ...], *,
         if name not in capabilities.ALL:
             raise InvalidParameter(f"unknown capability {name!r}")
     usable = capabilities.known() if own_user else capabilities.available()
-    filters: list[ProcessStep] = []
-    if linux.seccomp:
-        filters.append(InstallSeccomp(seccomp.compile(linux.seccomp), int(seccomp.flags(linux.seccomp))))
     steps += priority.steps(body, linux)
     if body.apparmor_profile:
         steps.append(ExecLabel("apparmor", body.apparmor_profile))
     if body.selinux_label:
         steps.append(ExecLabel("selinux", body.selinux_label))
     steps.append(DropBounding(_of(kept.bounding, usable), own_user))
-    # Installing a filter needs CAP_SYS_ADMIN, or the promise never to gain privileges.
-    steps += [] if body.no_new_privileges else filters
     umask = body.user.umask
     steps.append(SetUser(0o022 if umask is None else umask))
     steps += fakechown.steps(own_user=own_user)
     sets = (kept.effective, kept.permitted, kept.inheritable, kept.ambient)
-    steps.append(SetCapabilities(*(_of(names, usable) for names in sets)))
+    # Installing a filter needs CAP_SYS_ADMIN, or the promise never to gain privileges.
+    admin = "CAP_SYS_ADMIN"
+    lend = bool(linux.seccomp) and not body.no_new_privileges and admin not in kept.effective
+    effective, permitted, inheritable, ambient = (_of(names, usable) for names in sets)
+    steps.append(SetCapabilities(effective, permitted, inheritable, ambient, lend))
     steps.append(FindProgram(body.args[0], process.search_path(body.env)))
     if body.no_new_privileges:
-        steps += [NoNewPrivileges(), *filters]
+        steps.append(NoNewPrivileges())
     return steps
+
+
+def filters(linux: Linux, body: Process) -> tuple[InstallSeccomp, ...]:
+    """What is done last, between the report and exec: whatever the filter forbids, the start does not need it."""
+    if not linux.seccomp:
+        return ()
+    kept = body.capabilities or Capabilities()
+    lent = not body.no_new_privileges and "CAP_SYS_ADMIN" not in kept.effective
+    drop = lent and "CAP_SYS_ADMIN" not in kept.permitted
+    return (InstallSeccomp(seccomp.compile(linux.seccomp), int(seccomp.flags(linux.seccomp)), lent, drop),)
+
+
+def listener(linux: Linux) -> Listener | None:
+    """The agent that decides some of the calls."""
+    if not linux.seccomp or not seccomp.listens(linux.seccomp):
+        return None
+    return Listener(linux.seccomp.listener_path, linux.seccomp.listener_metadata)
 
 
 @functools.lru_cache(maxsize=256)
