@@ -71,7 +71,7 @@ def context(folder: Path) -> Path:
 def saved(place: UserDaemon, name: str, folder: Path) -> dict[str, tuple[int, int, int]]:
     """Owner, group and mode of everything in the image's layers above busybox."""
     place.docker("save", name, "-o", str(folder / "saved.tar"))
-    found = {}
+    found: dict[str, tuple[int, int, int]] = {}
     with tarfile.open(folder / "saved.tar") as image:
         file = image.extractfile("manifest.json")
         assert file is not None
