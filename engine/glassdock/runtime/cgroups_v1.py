@@ -28,7 +28,7 @@ from glassdock.runtime.cgroups_v2 import CgroupV2
 _PATIENCE = 5.0
 _MOMENT = 0.2
 _BEFORE_THE_KILL = 0.1
-_TRIES = 5
+_TRIES = 20
 
 
 class CgroupV1:

@@ -11,7 +11,6 @@ Source: https://docs.kernel.org/admin-guide/cgroup-v2.html
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import signal
 import time
@@ -26,7 +25,7 @@ from glassdock.runtime.cgroup_stats import Stats
 
 _WANTED = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb", "rdma")
 _PATIENCE = 5.0
-_TRIES = 5
+_TRIES = 20
 
 
 class CgroupV2:
@@ -43,19 +42,20 @@ class CgroupV2:
 
     def create(self) -> None:
         """Make the folder and those above, and hand the controllers down to it."""
+        names = self.path.strip("/").split("/")
+        folders = [self._top + "".join(f"/{name}" for name in names[:depth]) for depth in range(len(names) + 1)]
         for left in reversed(range(_TRIES)):
-            walked = self._top
             try:
-                for part in self.path.strip("/").split("/"):
-                    self._enable(walked)
-                    walked = f"{walked}/{part}"
+                for folder in folders[1:]:
                     with contextlib.suppress(FileExistsError):
-                        os.mkdir(walked)
-                return
-            except OSError as error:
+                        os.mkdir(folder)
+                break
+            except FileNotFoundError:
                 # The group above was empty, and somebody else has just taken it away: once more.
-                if error.errno not in (errno.ENOENT, errno.ENODEV) or not left:
+                if not left:
                     raise
+        for folder in folders[:-1]:  # they stay from now on: one is in the other
+            self._enable(folder)
 
     def exists(self) -> bool:
         """True while its folder is there."""
