@@ -27,6 +27,7 @@ from glassdock.errors import Conflict, Forbidden, from_oserror
 from glassdock.paths import Paths
 
 _PATIENCE = 3.0  # seconds: a daemon that was told to stop may still be at it
+_GC_AFTER = 20_000  # new objects; every container keeps its trace, so a collection costs more with each of them
 log = logging.getLogger("glassdock.daemon")
 
 
@@ -72,6 +73,7 @@ async def _serve(socket: Path, paths: Paths, registry_port: int, home: Home) -> 
             log.info("isolation: %s", home.level or home.refusal)
             gc.collect()
             gc.freeze()  # what is loaded by now stays: the collector need not look at it during a start
+            gc.set_threshold(_GC_AFTER)
             await stopping.wait()
         finally:
             await runner.cleanup()
