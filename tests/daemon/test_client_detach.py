@@ -60,13 +60,12 @@ def test_the_server_lets_go_of_who_types_them_and_the_program_goes_on(
     again = upgraded(ready, f"/containers/{name}/attach?stream=1&stdin=1&stdout=1")
     again.sendall(b"\x10\x11")
     ended(again)
-    made = ready.post(
-        f"/containers/{name}/exec", {"Cmd": ["cat"], "Tty": True, "AttachStdin": True, "AttachStdout": True}
-    )
+    asked = {"Cmd": ["cat"], "Tty": True, "AttachStdin": True, "AttachStdout": True, "detachKeys": "ctrl-b"}
+    made = ready.post(f"/containers/{name}/exec", asked)
     stream = upgraded(ready, f"/exec/{made[1]['Id']}/start", b'{"Tty": true}')
     stream.sendall(b"up\n")
     assert stream.recv(4096)
-    stream.sendall(b"\x10\x11")
+    stream.sendall(b"\x02")
     ended(stream)
     deadline = time.monotonic() + 10
     while not ready.get(f"/exec/{made[1]['Id']}/json")[1]["Running"]:  # the terminal echoes before the program runs

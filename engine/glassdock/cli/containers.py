@@ -52,7 +52,7 @@ def ps(**values: Any) -> Call:
 @click.argument("name", metavar="CONTAINER")
 def logs(name: str, follow: bool, timestamps: bool, tail: str, since: str, until: str) -> Call:
     """Parse `logs`."""
-    return Call(verbs.Logs(name, follow, timestamps, tail, _moment(since), _moment(until)), _nothing)
+    return Call(verbs.Logs(name, follow, timestamps, tail, moment(since), moment(until)), _nothing)
 
 
 @click.command(help="Stop running containers.", context_settings=_HELP)
@@ -139,7 +139,7 @@ def _ended(done: Ran | tuple[str, ...]) -> int:
     return (done.exit_code or 0) if isinstance(done, Ran) else show_names(done)
 
 
-def _moment(text: str) -> str:
+def moment(text: str) -> str:
     """Unix seconds of a point in time: "42m" ago, an ISO date, or seconds as they are."""
     units = {"s": 1, "m": 60, "h": 3600}
     if not text or text.replace(".", "", 1).isdigit():

@@ -17,6 +17,7 @@ import os
 import secrets
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -50,9 +51,11 @@ class ExecConfig(msgspec.Struct, frozen=True, rename="pascal"):
 
     @classmethod
     def parse(cls, body: bytes) -> ExecConfig:
-        """The body as a value; raises InvalidParameter."""
+        """The body as a value, its names in any case, as Go reads them; raises InvalidParameter."""
+        names = {name.lower(): name for name in cls.__struct_encode_fields__}
         try:
-            return msgspec.json.decode(body or b"{}", type=cls)
+            read = msgspec.json.decode(body or b"{}", type=dict[str, Any])
+            return msgspec.convert({names.get(name.lower(), name): value for name, value in read.items()}, cls)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             raise InvalidParameter(f"invalid exec: {error}") from error
 

@@ -63,6 +63,7 @@ async def get(request: web.Request) -> web.StreamResponse:
 
     with tempfile.TemporaryFile(dir=engine.paths.tmp) as spool:
         headers = await in_container(engine, container, lambda root: read(root, spool))
+        engine.containers.event("archive-path", container, path=path)
         return await _send(request, spool, headers)
 
 
@@ -79,6 +80,7 @@ async def put(request: web.Request) -> web.StreamResponse:
                 spool.write(chunk)
             await asyncio.to_thread(_unpack, spool, Path(folder))
         await in_container(engine, container, lambda root: _copy_in(root, path, folder))
+        engine.containers.event("extract-to-dir", container, path=path)
     return web.Response(status=200)
 
 
@@ -133,7 +135,7 @@ async def export(request: web.Request) -> web.StreamResponse:
     view = engine.snapshots.frozen(container.id)
     with tempfile.TemporaryFile(dir=engine.paths.tmp) as spool:
         await in_roots([view], engine.paths.tmp, lambda roots: rooted.whole(roots[0], spool))
-        engine.events.publish("container", "export", container.id, {"name": container.name})
+        engine.containers.event("export", container)
         return await _send(request, spool, {})
 
 
