@@ -59,9 +59,10 @@ async def start(request: web.Request) -> web.StreamResponse:
         with contextlib.suppress(InvalidParameter):  # Docker falls back to its own here
             keys = detach.parse("")
             keys = detach.parse(made.config.detach_keys)
-    if await hijack.splice(request, ours, kind, keys=keys):
-        execs.detached(made)
+    left = await hijack.splice(request, ours, kind, keys=keys)
     await starting
+    if left:
+        execs.detached(made)
     return web.Response()  # never sent: the transport is closed
 
 
