@@ -62,7 +62,7 @@ class GlassdockMagics(Magics):
     @line_cell_magic
     def container(self, line: str, cell: str | None = None) -> Any:
         """Containers: run, exec, ps, logs, stop, kill, rm, wait, inspect, start, attach, create, restart, pause,
-        unpause, update, rename, top, port, diff, export, prune.
+        unpause, update, stats, rename, top, port, diff, export, prune.
 
             %container run [OPTIONS] IMAGE [COMMAND] [ARG...]
             c = %container run -d --name web IMAGE
