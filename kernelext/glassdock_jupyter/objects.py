@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from glassdock.client import containers, execs, images, lifecycle, run, system
+from glassdock.client import containers, execs, images, run, system
 from glassdock.client.session import Session
 from glassdock_jupyter.cards import carded
 from glassdock_jupyter.execs import Executed, execute
@@ -354,9 +354,6 @@ def _done(verb: Any, result: Any) -> Any:
         containers.Kill: "signalled",
         containers.Remove: "removed",
         run.Start: "started",
-        lifecycle.Pause: "paused",
-        lifecycle.Unpause: "unpaused",
-        lifecycle.Restart: "restarted",
     }
     if isinstance(verb, containers.Wait):
         return result[0] if len(result) == 1 else result
