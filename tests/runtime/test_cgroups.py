@@ -98,6 +98,7 @@ def seen(lab: Lab, resources: Resources, *files: str) -> list[str]:
 v1_only = pytest.mark.skipif(not cgroups.layout().v1, reason="this machine has no cgroup v1")
 
 
+@pytest.mark.needs_the_machines_root("no group is made for an ordinary user on this machine")
 @v1_only
 @pytest.mark.needs_root
 def test_limits_arrive_in_the_kernel(lab: Lab) -> None:
@@ -112,6 +113,7 @@ def test_limits_arrive_in_the_kernel(lab: Lab) -> None:
     assert seen(lab, wanted, *files.split()) == [str(64 * MIB), str(32 * MIB), "512", "50000", "0", "17"]
 
 
+@pytest.mark.needs_the_machines_root("no group is made for an ordinary user on this machine")
 @v1_only
 @pytest.mark.needs_root
 def test_memory_and_swap_may_be_set_in_either_order(lab: Lab) -> None:
@@ -124,6 +126,7 @@ def test_memory_and_swap_may_be_set_in_either_order(lab: Lab) -> None:
     ]
 
 
+@pytest.mark.needs_the_machines_root("no group is made for an ordinary user on this machine")
 @pytest.mark.needs_root
 def test_a_limit_that_the_kernel_refuses_fails_the_start_and_leaves_nothing(lab: Lab) -> None:
     wanted = Resources(cpu=CPU(cpus="4000"))
@@ -132,6 +135,7 @@ def test_a_limit_that_the_kernel_refuses_fails_the_start_and_leaves_nothing(lab:
     assert lab.cgroups() == []
 
 
+@pytest.mark.needs_the_machines_root("no group is made for an ordinary user on this machine")
 @pytest.mark.needs_root
 def test_what_needs_more_memory_than_it_may_use_is_killed_and_said(lab: Lab) -> None:
     wanted = Resources(memory=Memory(limit=16 * MIB, swap=16 * MIB))
@@ -140,6 +144,7 @@ def test_what_needs_more_memory_than_it_may_use_is_killed_and_said(lab: Lab) -> 
     assert result.code == 137
 
 
+@pytest.mark.needs_the_machines_root("no group is made for an ordinary user on this machine")
 @pytest.mark.needs_root
 def test_a_fork_bomb_stops_at_the_limit(lab: Lab) -> None:
     script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 20 & done; wait"
@@ -148,6 +153,7 @@ def test_a_fork_bomb_stops_at_the_limit(lab: Lab) -> None:
     assert result.code != 0
 
 
+@pytest.mark.needs_the_machines_root("no group is made for an ordinary user on this machine")
 @pytest.mark.needs_root
 def test_the_device_list_closes_what_is_not_in_it(lab: Lab) -> None:
     # A mount that is `dev` on purpose, so that only the device list is in the way.
@@ -169,6 +175,7 @@ def group(lab: Lab) -> Iterator[cgroups.Cgroup]:
     assert not made.exists()
 
 
+@pytest.mark.needs_the_machines_root("no group is made for an ordinary user on this machine")
 @pytest.mark.needs_root
 def test_a_group_is_joined_counted_frozen_and_killed(group: cgroups.Cgroup) -> None:
     process = subprocess.Popen(["sh", "-c", "read go; sleep 1000 & while :; do :; done"], stdin=subprocess.PIPE)
@@ -189,6 +196,7 @@ def test_a_group_is_joined_counted_frozen_and_killed(group: cgroups.Cgroup) -> N
     assert process.wait() == -signal.SIGKILL
 
 
+@pytest.mark.needs_the_machines_root("no group is made for an ordinary user on this machine")
 @pytest.mark.needs_root
 def test_a_frozen_group_can_be_removed(lab: Lab) -> None:
     made = cgroups.open_cgroup(f"{lab.parent}/frozen")
@@ -201,6 +209,7 @@ def test_a_frozen_group_can_be_removed(lab: Lab) -> None:
     assert not made.exists()
 
 
+@pytest.mark.needs_the_machines_root("no group is made for an ordinary user on this machine")
 @pytest.mark.needs_root
 def test_removing_kills_what_keeps_forking(group: cgroups.Cgroup) -> None:
     script = "read go; while :; do (while :; do sleep 0.001 & wait; done) & sleep 0.01; done"
@@ -215,6 +224,7 @@ def test_removing_kills_what_keeps_forking(group: cgroups.Cgroup) -> None:
     process.wait()
 
 
+@pytest.mark.needs_the_machines_root("no group is made for an ordinary user on this machine")
 @pytest.mark.needs_root
 def test_groups_that_members_made_inside_go_too_frozen_or_not(group: cgroups.Cgroup) -> None:
     inner = cgroups.open_cgroup(f"{group.path}/inner/most")
@@ -228,6 +238,7 @@ def test_groups_that_members_made_inside_go_too_frozen_or_not(group: cgroups.Cgr
     assert not group.exists()
 
 
+@pytest.mark.needs_the_machines_root("no group is made for an ordinary user on this machine")
 @v1_only
 @pytest.mark.needs_root
 def test_v1_who_left_all_hierarchies_but_one_is_killed_too(group: cgroups.Cgroup) -> None:
@@ -237,6 +248,7 @@ def test_v1_who_left_all_hierarchies_but_one_is_killed_too(group: cgroups.Cgroup
         assert process.wait() == -signal.SIGKILL
 
 
+@pytest.mark.needs_the_machines_root("no group is made for an ordinary user on this machine")
 @pytest.mark.needs_root
 def test_a_group_is_made_while_its_parent_comes_and_goes(lab: Lab) -> None:
     """The last container of an engine takes the group above away, and the next may be about to be made in it."""
@@ -287,6 +299,7 @@ def test_a_group_above_that_is_nobodys_engine_stays() -> None:
     above.remove()
 
 
+@pytest.mark.needs_the_machines_root("no group is made for an ordinary user on this machine")
 @pytest.mark.needs_root
 def test_a_kill_for_memory_is_heard(group: cgroups.Cgroup) -> None:
     group.apply(Resources(memory=Memory(limit=8 * MIB, swap=8 * MIB)))
@@ -304,6 +317,7 @@ def test_a_kill_for_memory_is_heard(group: cgroups.Cgroup) -> None:
         os.close(watch)
 
 
+@pytest.mark.needs_the_machines_root("no group is made for an ordinary user on this machine")
 @pytest.mark.needs_root
 @pytest.mark.skipif(cgroups.layout().version != "hybrid", reason="this machine is not hybrid")
 def test_hybrid_what_only_version_two_has_is_limited_there(lab: Lab, group: cgroups.Cgroup) -> None:
@@ -324,6 +338,7 @@ def test_hybrid_what_only_version_two_has_is_limited_there(lab: Lab, group: cgro
     CgroupV2(lab.parent, cgroups.layout()).remove()
 
 
+@pytest.mark.needs_the_machines_root("no group is made for an ordinary user on this machine")
 @v1_only
 @pytest.mark.needs_root
 def test_v1_limits_change_in_any_direction(group: cgroups.Cgroup) -> None:

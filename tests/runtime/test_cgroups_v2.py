@@ -40,6 +40,7 @@ def unified(lab: Lab) -> Iterator[CgroupV2]:
     parent.remove()
 
 
+@pytest.mark.needs_the_machines_root("no group is made for an ordinary user on this machine")
 @pytest.mark.needs_root
 def test_v2_a_clone_begins_in_the_group_and_all_die_at_once(unified: CgroupV2) -> None:
     folder = unified.descriptor()
@@ -58,6 +59,7 @@ def test_v2_a_clone_begins_in_the_group_and_all_die_at_once(unified: CgroupV2) -
     assert ended.si_status == signal.SIGKILL
 
 
+@pytest.mark.needs_the_machines_root("no group is made for an ordinary user on this machine")
 @pytest.mark.needs_root
 def test_v2_devices_are_decided_by_a_program(unified: CgroupV2) -> None:
     assert unified.apply(Resources(devices=defaults.device_rules())) == []
@@ -70,6 +72,7 @@ def test_v2_devices_are_decided_by_a_program(unified: CgroupV2) -> None:
     assert done.stderr.count("Operation not permitted") == 2
 
 
+@pytest.mark.needs_the_machines_root("no group is made for an ordinary user on this machine")
 @pytest.mark.needs_root
 @pytest.mark.parametrize(
     ("rules", "readable", "writable"),

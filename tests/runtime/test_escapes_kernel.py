@@ -52,6 +52,7 @@ def test_the_kernels_switches_cannot_be_thrown(lab: Lab) -> None:
     assert result.err.count("Read-only file system") >= 3
 
 
+@pytest.mark.needs_the_machines_root("the control writes a setting of the machine's")
 def test_a_write_back_is_a_write() -> None:
     """The control: on the machine the same write works, with the value that is there."""
     path = Path("/proc/sys/kernel/randomize_va_space")
@@ -106,6 +107,7 @@ def test_the_release_agent_is_not_there_and_the_groups_are_read_only(lab: Lab) -
     assert "Read-only file system" in result.err
 
 
+@pytest.mark.needs_the_machines_root("device nodes are made for the attack")
 def test_devices_of_the_image_open_nothing(lab: Lab) -> None:
     with lab.folder() as folder:
         for name, kind, major, minor in (
@@ -122,6 +124,7 @@ def test_devices_of_the_image_open_nothing(lab: Lab) -> None:
     assert log.count("Permission denied") == 4
 
 
+@pytest.mark.needs_the_machines_root("device nodes are made for the attack")
 def test_a_device_made_in_a_volume_opens_nothing_inside(lab: Lab) -> None:
     with lab.folder() as folder:
         (volume := folder / "volume").mkdir()

@@ -185,6 +185,7 @@ def test_the_console_is_never_put_where_a_link_leads(lab: Lab, target: str) -> N
     assert lab.cgroups() == []
 
 
+@pytest.mark.needs_the_machines_root("device nodes are made for the attack")
 def test_a_false_pts_gives_no_terminal(lab: Lab) -> None:
     with lab.folder() as folder:
         (pts := folder / "upper/dev/pts").mkdir(parents=True)

@@ -30,6 +30,7 @@ def test_a_new_network_namespace_has_lo_up(lab: Lab) -> None:
     assert result.out.count("\n") <= 2
 
 
+@pytest.mark.needs_the_machines_root("the machine's own namespaces are joined")
 def test_a_network_namespace_that_is_given_is_joined(lab: Lab) -> None:
     with lab.folder() as folder, open("/proc/self/ns/net") as mine:
         process = lab.start(lab.request(folder, "readlink", "/proc/self/ns/net"), netns=mine.fileno())
@@ -37,6 +38,7 @@ def test_a_network_namespace_that_is_given_is_joined(lab: Lab) -> None:
         assert os.readlink("/proc/self/ns/net") in (folder / "log").read_text()
 
 
+@pytest.mark.needs_the_machines_root("the machine's own namespaces are joined")
 def test_a_namespace_is_joined_by_path(lab: Lab) -> None:
     kinds = tuple(entry for entry in defaults.namespaces(network=False) if entry.type != "uts")
     joined = (*kinds, Namespace("uts", "/proc/self/ns/uts"))
@@ -84,6 +86,7 @@ def test_every_writable_mount_is_nodev(lab: Lab) -> None:
     assert {place for place in writable if "nodev" not in options[place]} == set()
 
 
+@pytest.mark.needs_the_machines_root("device nodes are made for the attack")
 def test_a_device_node_made_inside_opens_nothing(lab: Lab) -> None:
     script = (
         "for d in /tmp /dev /dev/shm; do mknod $d/x c 1 5 && head -c 1 $d/x; done; mknod /tmp/b b 8 0 && cat /tmp/b"

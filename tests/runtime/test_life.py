@@ -286,6 +286,7 @@ def test_without_a_pid_namespace_children_are_killed_too(lab: Lab) -> None:
     assert lab.cgroups() == []
 
 
+@pytest.mark.needs_the_machines_root("no group is made for an ordinary user on this machine")
 def test_the_trace_tells_every_step_with_times_and_places(lab: Lab) -> None:
     with lab.folder() as folder:
         process = lab.start(lab.request(folder, "true", syscalls=True))

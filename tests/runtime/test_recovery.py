@@ -129,6 +129,7 @@ def test_a_cancelled_launch_is_taken_back(lab: Lab) -> None:
         assert lab.cgroups() == []
 
 
+@pytest.mark.needs_the_machines_root("shims are kept ready where a group can be given another name")
 def test_shims_are_ready_before_they_are_asked_for_and_go_with_the_launcher(short_tmp: Path) -> None:
     lab = Lab(short_tmp / "root", ready=2)
     try:
@@ -157,6 +158,7 @@ def test_shims_are_ready_before_they_are_asked_for_and_go_with_the_launcher(shor
     eventually(lambda: not parents_left(lab.parent))
 
 
+@pytest.mark.needs_the_machines_root("shims are kept ready where a group can be given another name")
 def test_shims_in_reserve_leave_with_a_killed_launcher(short_tmp: Path) -> None:
     lab = Lab(short_tmp / "root", ready=2)
     try:
@@ -264,6 +266,7 @@ def test_a_start_whose_shim_dies_says_so_and_leaves_nothing(lab: Lab) -> None:
         assert lab.cgroups() == []
 
 
+@pytest.mark.needs_the_machines_root("shims are kept ready where a group can be given another name")
 def test_what_was_mounted_ahead_is_the_same_as_what_is_mounted_then(short_tmp: Path, lab: Lab) -> None:
     """A container out of the reserve sees the mounts, devices and covers that one made on the spot sees."""
     script = "sed 's/^[0-9]* [0-9]* [^ ]* //; s/upperdir=[^ ]*//; s/lowerdir=[^,]*//' /proc/self/mountinfo | sort"
@@ -289,6 +292,7 @@ def masked(text: str) -> list[str]:
     return sorted({re.sub(r"[0-9a-f]{32,}|glassdock-\w+", "ID", line) for line in text.splitlines()})
 
 
+@pytest.mark.needs_the_machines_root("shims are kept ready where a group can be given another name")
 def test_settings_and_other_sizes_do_without_what_was_mounted_ahead(short_tmp: Path) -> None:
     reserve = Lab(short_tmp / "root", ready=1)
     with closing(reserve):
@@ -305,6 +309,7 @@ def test_settings_and_other_sizes_do_without_what_was_mounted_ahead(short_tmp: P
             assert result.err == ""
 
 
+@pytest.mark.needs_the_machines_root("no group is made for an ordinary user on this machine")
 def test_a_group_of_an_earlier_life_is_cleared_before_the_next(lab: Lab) -> None:
     with lab.folder() as folder:
         request = lab.request(folder, "true")

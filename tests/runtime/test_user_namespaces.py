@@ -14,7 +14,10 @@ from glassdock.runtime import capabilities, defaults
 from glassdock.runtime.messages import ExecTask
 from tests.runtime.lab import Lab, read_log
 
-pytestmark = pytest.mark.needs_root
+pytestmark = [
+    pytest.mark.needs_root,
+    pytest.mark.needs_the_machines_root("the image's files are shown with other ids, which only root may do"),
+]
 
 MAP = (IDMapping(0, 100000, 65536),)
 USER: dict[str, Any] = {

@@ -248,6 +248,9 @@ def _mounts(
         if entry.type in ("cgroup", "cgroup2"):
             if linux.cgroups_path:
                 steps.append(MountCgroups(where, layout.names, bool(words.add & MountAttr.RDONLY)))
+            elif layout.names:  # none of its own: nor does it see the machine's, in a /sys that may be the machine's
+                empty = int(words.add | MountAttr.RDONLY)
+                steps.append(MountFilesystem(where, "tmpfs", empty, (("mode", "755"), ("size", "0"))))
             continue
         if not entry.type or "\0" in entry.type:
             raise InvalidParameter(f"the mount on {where!r} has no type")
