@@ -234,6 +234,7 @@ def test_who_is_kept_out_by_group_stays_out(lab: Lab) -> None:
 # ---- exhaustion
 
 
+@pytest.mark.needs_the_machines_root("no group is made for an ordinary user on this machine, so nothing stops it")
 def test_a_fork_bomb_leaves_the_machine_able_to_fork(lab: Lab) -> None:
     resources = Resources(devices=defaults.device_rules(), pids=Pids(30))
     with lab.folder() as folder:
