@@ -140,6 +140,7 @@ def test_a_label_without_its_module_is_refused(
         lab.start(lab.request(folder, "true", process=process, linux=linux))
 
 
+@pytest.mark.needs_the_machines_root("these settings belong to the machine's root")
 def test_settings_can_be_written_with_slashes(lab: Lab) -> None:
     linux = {
         "namespaces": defaults.namespaces(),
@@ -149,6 +150,7 @@ def test_settings_can_be_written_with_slashes(lab: Lab) -> None:
     assert lab.run("cat", *files, linux=linux).out.split() == ["2", "here"]
 
 
+@pytest.mark.needs_the_machines_root("devices and ids of its own are given by the machine's root")
 def test_a_device_is_where_it_is_asked_for_and_looks_as_it_is_asked_to(lab: Lab) -> None:
     linux = {
         "devices": (
@@ -168,6 +170,7 @@ def test_a_device_is_where_it_is_asked_for_and_looks_as_it_is_asked_to(lab: Lab)
     assert os.stat("/dev/zero").st_mode & 0o777 != 0o640
 
 
+@pytest.mark.needs_the_machines_root("devices and ids of its own are given by the machine's root")
 def test_a_device_in_a_user_namespace_belongs_to_the_user_inside(lab: Lab) -> None:
     linux = USER | {"devices": (Device("/dev/mine", "c", 1, 5, file_mode=0o640, uid=7, gid=8),)}
     result = lab.run("sh", "-c", "stat -c '%u %g' /dev/mine; head -c 3 /dev/mine | wc -c", linux=linux)
@@ -189,6 +192,7 @@ def test_the_root_has_the_propagation_that_is_asked_for(lab: Lab, word: str) -> 
     assert tags == expected.get(word.removeprefix("r"), [])
 
 
+@pytest.mark.needs_the_machines_root("devices and ids of its own are given by the machine's root")
 def test_a_mount_is_seen_with_the_ids_that_are_asked_for(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     mounts = (
@@ -199,6 +203,7 @@ def test_a_mount_is_seen_with_the_ids_that_are_asked_for(lab: Lab, tmp_path: Pat
     assert result.out.split() == ["0", "0", "100000", "100000"]
 
 
+@pytest.mark.needs_the_machines_root("devices and ids of its own are given by the machine's root")
 def test_a_mount_can_have_the_ids_of_the_containers_user_namespace(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     tmp_path.chmod(0o755)  # nobody has no right to look in else

@@ -86,6 +86,7 @@ def test_a_working_directory_that_climbs_stays_inside(lab: Lab) -> None:
         assert list((folder / "outside").iterdir()) == []
 
 
+@pytest.mark.needs_the_machines_root("the control changes the machine's Python")
 def test_the_machines_interpreter_cannot_be_changed_through_proc_self_exe(lab: Lab) -> None:
     """2019-5736: the image's program is a link to /proc/self/exe, which at that moment is the machine's Python."""
     attack = (
