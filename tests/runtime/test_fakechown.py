@@ -64,6 +64,7 @@ def test_another_user_is_refused_as_everywhere(tmp_path: Path) -> None:
     assert single(tmp_path, 33, "print(attempt(os.setuid, 33))") == ["Invalid argument"]
 
 
+@pytest.mark.needs_the_machines_root("namespaces of several kinds are made with root's own ids")
 @pytest.mark.needs_root
 @pytest.mark.parametrize(("kind", "count"), [("root", 0), ("range", 0), ("single", 1)])
 def test_only_a_single_id_is_helped(kind: str, count: int) -> None:
