@@ -32,7 +32,7 @@ ENTER = (
 @pytest.mark.needs_the_machines_root("this is the one who becomes an ordinary user")
 @pytest.mark.parametrize(
     ("kind", "selected", "fewest"),
-    [("range", ("tests/runtime",), 300), ("single", ("tests/runtime/test_life.py", "tests/runtime/test_exec.py"), 60)],
+    [("range", ("tests/runtime",), 300), ("single", ("tests/runtime/test_life.py", "tests/runtime/test_exec.py"), 45)],
 )
 def test_the_kernel_is_the_same_for_an_ordinary_user(
     short_tmp: Path, kind: str, selected: tuple[str, ...], fewest: int

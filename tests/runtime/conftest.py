@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from glassdock.runtime import cgroups
 from tests.runtime.lab import Lab
 from tests.support.leaks import Session
 
@@ -25,4 +26,6 @@ def lab(session: Session) -> Iterator[Lab]:
             yield made
         finally:
             made.close()
+        if cgroups.unavailable():
+            return
         assert not list(Path("/sys/fs/cgroup").glob(f"**/{made.parent[1:]}"))

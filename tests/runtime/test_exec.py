@@ -225,6 +225,7 @@ def test_nothing_is_left_in_the_shim(lab: Lab) -> None:
         assert os.readlink(f"/proc/{shim}/ns/pid") == os.readlink("/proc/self/ns/pid")
 
 
+@pytest.mark.needs_the_machines_root("no group is made for an ordinary user on this machine")
 def test_it_enters_the_groups_without_waiting(lab: Lab) -> None:
     if not cgroups.layout().v1:
         pytest.skip("cgroup v1")

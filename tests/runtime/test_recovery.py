@@ -235,13 +235,14 @@ def test_a_shim_killed_after_it_told_the_end_leaves_its_cgroup_to_the_next_who_l
 
 
 def test_a_start_that_hangs_in_the_kernel_is_given_up(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "PATIENCE", 0.5)
-    with lab.folder() as folder:
+    with lab.folder() as folder, monkeypatch.context() as patch:
+        patch.setattr(launch, "PATIENCE", 0.5)
         os.mkfifo(folder / "log")  # open(2) waits for a reader, as it would for a file server that is gone
         with pytest.raises(StartFailed, match="did not start within 0 seconds; it was ended"):
             lab.start(lab.request(folder, "true"))
         assert lab.cgroups() == []
         os.unlink(folder / "log")
+        patch.undo()
         process = lab.start(lab.request(folder, "true"))
         assert lab.do(process.wait()).code == 0
     assert lab.run("true").code == 0
