@@ -74,6 +74,7 @@ def test_the_right_to_install_it_does_not_stay(lab: Lab, user: str, *, promise: 
     }
 
 
+@pytest.mark.needs_the_machines_root("the image's files are shown with other ids, which only root may do")
 def test_a_filter_in_a_user_namespace(lab: Lab) -> None:
     out = lab.run("grep", "Seccomp:", "/proc/self/status", linux=USER).out
     assert out.split() == ["Seccomp:", "2"]
