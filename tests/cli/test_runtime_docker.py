@@ -73,7 +73,8 @@ class Docker:
 def docker() -> Iterator[Docker]:
     folder = Path(tempfile.mkdtemp(prefix="gdt-dockerd-", dir="/var/tmp"))
     with contextlib.ExitStack() as undo:
-        undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        undo.callback(shutil.rmtree, folder)
+        undo.callback(_unmount_all, folder)  # dockerd leaves the namespace of `--network host` mounted
         subprocess.run(["ip", "link", "add", _BRIDGE, "type", "bridge"], check=True)
         undo.callback(subprocess.run, ["ip", "link", "del", _BRIDGE], check=True)
         subprocess.run(["ip", "addr", "add", _ADDRESS, "dev", _BRIDGE], check=True)
@@ -97,6 +98,12 @@ def docker() -> Iterator[Docker]:
         subprocess.run(["tar", "-C", folder / "root", "-cf", folder / "root.tar", "."], check=True)
         made("import", str(folder / "root.tar"), "box")
         yield made
+
+
+def _unmount_all(folder: Path) -> None:
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for mount in reversed([mount for mount in mounts if mount.startswith(f"{folder}/")]):
+        subprocess.run(["umount", mount], check=True)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

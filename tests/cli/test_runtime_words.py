@@ -57,7 +57,8 @@ def test_every_verb_has_a_function_and_help(capsys: pytest.CaptureFixture[str]) 
         assert runtime.main([name, "--help"]) == 0
         assert verb.help in capsys.readouterr().out
     assert runtime.main(["--help"]) == 0
-    assert all(f"  {name} " in capsys.readouterr().out or True for name in VERBS)
+    told = capsys.readouterr().out
+    assert [name for name in VERBS if f"  {name} " not in told] == []
     assert runtime.main([]) == 0
     assert runtime.main(["--version"]) == 0
     assert "spec: 1." in capsys.readouterr().out
