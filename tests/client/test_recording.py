@@ -74,3 +74,16 @@ def test_of_two_starts_the_last_is_told() -> None:
 def test_what_was_made_ready_before_the_run_is_ahead() -> None:
     (ahead,) = [step for step in merge(samples.client_spans(), samples.engine_spans()) if step.ahead]
     assert (ahead.name, ahead.start) == ("shim.setup", 0)
+
+
+def test_what_two_processes_do_at_the_same_time_is_told_in_the_same_order_every_time() -> None:
+    def told(shim: int, init: int) -> list[str]:
+        facts = {"duration": 5, "attributes": {}, "file": "", "line": 0, "error": "", "syscalls": []}
+        rows = [("runtime.child", 1, 0, "shim", 0), ("a", 2, 1, "shim", shim), ("b", 3, 1, "init", init)]
+        spans = [
+            {**facts, "name": name, "id": key, "parent": parent, "process": process, "start": start}
+            for name, key, parent, process, start in rows
+        ]
+        return [step.name for step in merge((), spans)]
+
+    assert told(shim=1, init=2) == told(shim=2, init=1) == ["runtime.child", "a", "b"]

@@ -19,6 +19,7 @@ from typing import Any
 from glassdock.trace import Span
 
 _PAUSE = 1_000_000_000
+_PROCESSES = ("client", "daemon", "launcher", "shim", "init")
 _MANAGERS = ("images", "registry", "network", "unionfs", "volumes", "build")
 
 
@@ -99,8 +100,14 @@ class _Node:
             ),
             ahead=ahead,
         )
-        for child in sorted(self.children, key=lambda node: node.start):
+        for child in sorted(self.children, key=_order):
             yield from child.walk(depth + 1, first)
+
+
+def _order(node: _Node) -> tuple[int, int]:
+    """Of processes that work side by side one is told after the other: who is first by a hair says nothing."""
+    process = str(node.facts["process"])
+    return _PROCESSES.index(process) if process in _PROCESSES else len(_PROCESSES), node.start
 
 
 def _tie(nodes: Sequence[_Node]) -> list[_Node]:
