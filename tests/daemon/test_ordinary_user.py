@@ -247,6 +247,60 @@ def test_a_limit_that_cannot_be_kept_is_told(place: UserDaemon) -> None:
     assert ("does not support memory limit capabilities" in done.stderr) is (place.kind != "root")
 
 
+TRY = "i=0; while [ $i -lt 40 ]; do sleep 5 & i=$((i+1)); done; echo all"
+
+
+def test_a_fork_bomb_stops_at_the_limit_that_was_asked_for(place: UserDaemon, running: str) -> None:
+    done = place.docker("run", "--rm", "--pids-limit", "20", "busybox", "sh", "-c", TRY, check=False)
+    assert "can't fork" in done.stderr
+    assert "all" not in done.stdout
+    assert place.docker("exec", running, "sh", "-c", "echo fine | cat").stdout == "fine\n"
+    assert place.docker("info", "-f", "{{.PidsLimit}}").stdout == "true\n"
+
+
+@pytest.mark.parametrize("place", ["range", "single"], indirect=True)
+def test_who_asks_for_no_limit_has_one_with_all_others(place: UserDaemon) -> None:
+    shown = "grep processes /proc/self/limits"
+    limit = int(place.docker("run", "--rm", "busybox", "sh", "-c", shown).stdout.split()[3])
+    assert 1000 < limit <= 8192
+    assert f"have {limit} together" in place.docker("info").stderr
+    own = place.docker("run", "--rm", "--ulimit", "nproc=700:800", "busybox", "sh", "-c", shown).stdout.split()
+    assert own[2:4] == ["700", "800"]
+
+
+@pytest.mark.parametrize("place", ["range", "single"], indirect=True)
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--privileged",), "--privileged reaches as far as the user who started the engine"),
+        (("--pids-limit", "20"), "in which there are no raw sockets"),
+        (("--pids-limit", "20", "--cap-add", "NET_ADMIN"), "PIDs limit discarded: without a cgroup it needs"),
+    ],
+)
+def test_how_far_it_reaches_is_said_at_create(place: UserDaemon, flags: tuple[str, ...], told: str) -> None:
+    done = place.docker("create", "--name", "told", *flags, "busybox", "true")
+    place.docker("rm", "told")
+    assert f"WARNING: {told}" in done.stderr or told in done.stderr
+
+
+@pytest.mark.parametrize("place", ["range", "single"], indirect=True)
+def test_with_a_limit_it_listens_on_any_port_as_without(place: UserDaemon) -> None:
+    script = "echo hi > /i; httpd -p 80 -h / && wget -qO- http://127.0.0.1/i"
+    done = place.docker("run", "--rm", "--pids-limit", "20", "busybox", "sh", "-c", script, check=False)
+    assert done.stdout == "hi\n", done.stderr
+
+
+def test_a_device_is_given_to_who_may_open_it(place: UserDaemon) -> None:
+    script = "head -c 3 /dev/nought | wc -c"
+    flags = ("--device", "/dev/zero:/dev/nought")
+    assert place.docker("run", "--rm", *flags, "busybox", "sh", "-c", script).stdout == "3\n"
+    done = place.docker("run", "--rm", "--device", "/dev/kmsg:/dev/kmsg:w", "busybox", "true", check=False)
+    if place.kind == "root":
+        assert done.returncode == 0
+    else:
+        assert 'adding custom device "/dev/kmsg": permission denied' in done.stderr
+
+
 def test_containers_outlive_a_daemon_that_is_killed_and_the_next_one_is_with_them(
     place: UserDaemon, running: str
 ) -> None:

@@ -103,7 +103,7 @@ class Lab:
         kernel = Linux(
             namespaces=defaults.namespaces(network=False),
             cgroups_path="" if cgroups.unavailable() else f"{self.parent}/{identity}",
-            resources=Resources(devices=defaults.device_rules(), pids=Pids(200)),
+            resources=Resources(defaults.device_rules(), pids=None if cgroups.unavailable() else Pids(200)),
             seccomp=seccomp_profile.default_profile(capabilities.DEFAULT),
             masked_paths=defaults.masked_paths(),
             readonly_paths=defaults.readonly_paths(),

@@ -144,7 +144,6 @@ def test_what_needs_more_memory_than_it_may_use_is_killed_and_said(lab: Lab) -> 
     assert result.code == 137
 
 
-@pytest.mark.needs_the_machines_root("no group is made for an ordinary user on this machine")
 @pytest.mark.needs_root
 def test_a_fork_bomb_stops_at_the_limit(lab: Lab) -> None:
     script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 20 & done; wait"

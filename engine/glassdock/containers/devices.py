@@ -12,11 +12,13 @@ Source: https://docs.docker.com/reference/cli/docker/container/run/#device
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
 from collections.abc import Iterator
 
+from glassdock.containers import reach
 from glassdock.containers.config import HostConfig
 from glassdock.errors import InvalidParameter, StartFailed
 from glassdock.oci import runtime as oci
@@ -81,6 +83,10 @@ def _found(host: HostConfig) -> Iterator[tuple[str, str, int, str]]:
         elif not (stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode)):
             words = f'error gathering device information while adding custom device "{outside}": not a device node'
             raise StartFailed(words)
+        elif not reach.may_open(found, outside, access):
+            words = f'error gathering device information while adding custom device "{outside}": permission denied'
+            remedy = "The engine is an ordinary user's: let everybody, or the user who started it, open the device."
+            raise StartFailed(words, remedy, errno=errno.EACCES)
         else:
             yield from _node(found, inside, access)
 

@@ -302,6 +302,8 @@ class Manager:
                 if container.state.running and not cgroups.unavailable():
                     group = cgroups.open_cgroup(spec.cgroup_of(container.id, self._parts.paths.tag))
                     warnings += await asyncio.to_thread(group.apply, limits.resources(host))
+                elif container.state.running and fitted.pids_limit is not None:
+                    warnings.append("Without a cgroup the PIDs limit holds from the next start on.")
             except GlassdockError as error:
                 raise type(error)(f"Cannot update container {container.id}: {error}") from error
             container.host = host

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from glassdock.containers import devices, files, limits, logging, modes, restarts, security
+from glassdock.containers import devices, files, limits, logging, modes, reach, restarts, security
 from glassdock.containers.config import HostConfig, MountPoint, check_health, refuse_unsupported
 from glassdock.containers.model import Container
 from glassdock.errors import CommandNotExecutable, CommandNotFound, InvalidParameter, NotSupported
@@ -155,10 +155,12 @@ def exit_code_of(error: BaseException) -> int:
 
 def warnings(container: Container) -> list[str]:
     """What the client is told beside the new id."""
-    missing = set(_capabilities(container.host)) - capabilities.available()
+    names = _capabilities(container.host)
+    limited = reach.warnings(container.host, names)
+    missing = set(names) - capabilities.available()
     if not missing:
-        return []
-    return [f"This machine does not let the engine grant {', '.join(sorted(missing))}: left out."]
+        return limited
+    return [*limited, f"This machine does not let the engine grant {', '.join(sorted(missing))}: left out."]
 
 
 def environment(container: Container, *, tty: bool) -> tuple[str, ...]:
@@ -277,10 +279,10 @@ def _rlimits(host: HostConfig) -> tuple[oci.Rlimit, ...]:
         if 0 <= limit.hard < limit.soft:
             words = "ulimit soft limit must be less than or equal to hard limit"
             raise InvalidParameter(f"{words}: {limit.soft} > {limit.hard}")
-    return tuple(
-        oci.Rlimit(f"RLIMIT_{limit.name.upper()}", hard=_unlimited(limit.hard), soft=_unlimited(limit.soft))
-        for limit in host.ulimits or ()
-    )
+    found = {limit.name.upper(): (_unlimited(limit.hard), _unlimited(limit.soft)) for limit in host.ulimits or ()}
+    if most := reach.processes():
+        found.setdefault("NPROC", (most, most))
+    return tuple(oci.Rlimit(f"RLIMIT_{name}", hard=hard, soft=soft) for name, (hard, soft) in found.items())
 
 
 def _unlimited(value: int) -> int:

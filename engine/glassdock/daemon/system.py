@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from glassdock import __version__
+from glassdock.containers import reach
 from glassdock.daemon import answers, views
 from glassdock.daemon.answers import API_VERSION, ENGINE, MIN_API_VERSION, filters
 from glassdock.errors import InvalidParameter, Unauthorized
@@ -150,7 +151,7 @@ async def info(request: web.Request) -> web.StreamResponse:
             "InitCommit": {"ID": "", "Expected": ""},
             "SecurityOptions": ["name=seccomp,profile=builtin", *_rootless(), "name=cgroupns"],
             "ProductLicense": "Apache-2.0",
-            "Warnings": [*engine.warnings, *_missing()],
+            "Warnings": [*engine.warnings, *(reach.told() if engine.can_run else ()), *_missing()],
         }
     )
 

@@ -210,7 +210,7 @@ _ROWS = (
         ("mkdir", "cgroup", "controller*"),
         lambda number, _: number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.ENOENT),
         "no cgroup is delegated to this user",
-        "systemd-run --user --scope -p Delegate=yes $SHELL; until then limits are those of setrlimit, a process",
+        "systemd-run --user --scope -p Delegate=yes $SHELL; until then processes can be limited, memory and CPU cannot",
     ),
     _Row(
         ("pyseccomp",),

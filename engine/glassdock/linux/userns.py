@@ -3,13 +3,14 @@
 Interface:
 - `enter_range()`: unshare, with the ids that /etc/subuid and /etc/subgid set aside, through newuidmap and newgidmap.
 - `enter_single()`: unshare, with the caller's own id as root and no other.
+- `most_processes()`: how many processes all that is in a namespace made here can be together.
 - `own_mounts()`: a mount namespace of one's own, to which the machine's mounts and unmounts still come.
 - `join(pid)`: enter the user and the mount namespace of a process.
 
 Rules: the caller has no threads. What the kernel or a helper refuses is `Refused`, with the step and the errno. After a
 refusal the process may be in a namespace without a map: try in a forked child first (rungs.py does).
 
-Sources: user_namespaces(7), newuidmap(1), subuid(5), setns(2).
+Sources: user_namespaces(7), newuidmap(1), subuid(5), setns(2), getrlimit(2).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import contextlib
 import errno
 import os
 import pwd
+import resource
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +39,7 @@ def enter_range() -> None:
         "newgidmap": [(0, os.getegid(), 1), *_behind(_subordinate("/etc/subgid"))],
     }
     with _helper(wanted) as (go, answer):
-        with step("unshare"):
+        with step("unshare"), _bounded():
             unshare(CloneFlag.NEWUSER)
         os.write(go, b"x")
         said = os.read(answer, 1)
@@ -49,13 +51,31 @@ def enter_range() -> None:
 def enter_single() -> None:
     """The caller's user and group as root. The kernel then wants setgroups(2) to be given up."""
     user, group = os.geteuid(), os.getegid()
-    with step("unshare"):
+    with step("unshare"), _bounded():
         unshare(CloneFlag.NEWUSER)
     with step("uid_map"):
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"0 {user} 1")
         Path("/proc/self/gid_map").write_text(f"0 {group} 1")
     ids.reread()
+
+
+def most_processes() -> int:
+    """Half of what the machine can have, and no more than the user may: a fork bomb leaves room to end it."""
+    machine = min(int(Path("/proc/sys/kernel", name).read_text()) for name in ("pid_max", "threads-max"))
+    own = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    return machine // 2 if own == resource.RLIM_INFINITY else min(machine // 2, own)
+
+
+@contextlib.contextmanager
+def _bounded() -> Iterator[None]:
+    """The limit on processes that holds now holds for a user namespace that is made now, for good, all users in it."""
+    before = resource.getrlimit(resource.RLIMIT_NPROC)
+    resource.setrlimit(resource.RLIMIT_NPROC, (most_processes(), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NPROC, before)
 
 
 def own_mounts() -> None:

@@ -86,7 +86,7 @@ def begin(
     with ours:
         if not bundle_state.alive(running.record):  # its number may be another's by now
             raise Conflict("cannot exec in a stopped container")
-        entry = Entry(task, plan, group, container, theirs, (), orphan=True, preserved=preserved)
+        entry = Entry(task, plan, group, container, running.record.pid, theirs, (), orphan=True, preserved=preserved)
         pid = _fork(entry)
         theirs.close()
         os.close(container)

@@ -2,8 +2,8 @@
 
 Interface: `support()` → `Support`, looked up once; `of(layout)` for a layout.
 
-Rules: what cannot be used is not there: where no group can be made, there is nothing. Version 2 is asked for its
-controllers, version 1 for its files.
+Rules: what cannot be used is not there: without a group an ordinary user has a limit on processes alone. Version 2 is
+asked for its controllers, version 1 for its files.
 
 Source: https://docs.docker.com/reference/api/engine/version/v1.47/#operation/SystemInfo
 """
@@ -14,6 +14,7 @@ import functools
 import os
 from dataclasses import dataclass, fields
 
+from glassdock.linux import ids
 from glassdock.runtime import cgroup_files as files
 from glassdock.runtime import cgroups
 from glassdock.runtime.cgroup_files import Layout
@@ -47,7 +48,9 @@ class Support:
 @functools.cache
 def support() -> Support:
     """What this process can use on this machine."""
-    return Support() if cgroups.unavailable() else of(cgroups.layout(), os.path.dirname(cgroups.parent_for("x")))
+    if cgroups.unavailable():
+        return Support(pids=not ids.initial())  # a user namespace counts them: counted.py
+    return of(cgroups.layout(), os.path.dirname(cgroups.parent_for("x")))
 
 
 def of(layout: Layout, above: str = "") -> Support:

@@ -26,9 +26,10 @@ from glassdock import trace
 from glassdock.errors import StartFailed
 from glassdock.linux import clone, prctl
 from glassdock.linux.clone import KINDS, CloneFlag
-from glassdock.runtime import capabilities, init, messages, process, userns
+from glassdock.runtime import capabilities, counted, init, messages, process, userns
 from glassdock.runtime.capabilities import DropBounding, SetCapabilities
 from glassdock.runtime.cgroups import Cgroup
+from glassdock.runtime.counted import Counted
 from glassdock.runtime.fakechown import FakeOwners
 from glassdock.runtime.labels import ExecLabel
 from glassdock.runtime.messages import ExecTask, Report, Task
@@ -56,6 +57,7 @@ _KEPT = (
     IOPriority,
     SetPersonality,
     Rlimits,
+    Counted,
     OnlyId,
     DropBounding,
     SetUser,
@@ -69,6 +71,7 @@ _KEPT = (
 class Entry:
     """What is joined, and what then runs. `streams`: [stdin], stdout, stderr, none with a terminal.
 
+    `container` is the pidfd of its first process, `first` that one's number out here.
     An `orphan` lives on when its maker ends; its program inherits `preserved` descriptors from 3 on.
     """
 
@@ -76,6 +79,7 @@ class Entry:
     plan: Plan
     cgroup: Cgroup | None
     container: int
+    first: int
     channel: socket.socket
     streams: tuple[int, ...]
     orphan: bool = False
@@ -183,6 +187,9 @@ def _join(entry: Entry, stage: Stage, container: int, in_cgroup: bool) -> None:
         for step in (*entry.plan.outside, *entry.plan.steps):
             if isinstance(step, OomScore) or (isinstance(step, Rlimits) and step in entry.plan.outside):
                 init.do(step, stage)
+        for step in entry.plan.steps:
+            if isinstance(step, Counted):
+                stage.trees[step.sources()[0]] = [counted.of(entry.first)]
         kinds = separate(entry.plan) - {"pid"}
         clone.setns(container, CloneFlag(sum(KINDS[kind] for kind in kinds)))
         os.close(container)

@@ -92,7 +92,7 @@ class Execs:
                 os.fchown(descriptor, *root)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            pid = _fork(Entry(task, plan, child.cgroup, child.pidfd, theirs, tuple(ends)))
+            pid = _fork(Entry(task, plan, child.cgroup, child.pidfd, child.pid, theirs, tuple(ends)))
         except BaseException:
             ours.close()
             streams.close()

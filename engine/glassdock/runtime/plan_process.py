@@ -18,8 +18,9 @@ from typing import TypeAlias
 from glassdock.errors import InvalidParameter
 from glassdock.linux import ids
 from glassdock.oci.runtime import Capabilities, Linux, Process, Spec
-from glassdock.runtime import capabilities, fakechown, priority, process, seccomp
+from glassdock.runtime import capabilities, counted, fakechown, priority, process, seccomp
 from glassdock.runtime.capabilities import DropBounding, SetCapabilities
+from glassdock.runtime.counted import Counted
 from glassdock.runtime.fakechown import FakeOwners
 from glassdock.runtime.labels import ExecLabel
 from glassdock.runtime.listener import Listener
@@ -43,6 +44,7 @@ ProcessStep: TypeAlias = (
     | ResolveUser
     | UseIds
     | WorkingDirectory
+    | Counted
     | OnlyId
     | DropBounding
     | InstallSeccomp
@@ -66,6 +68,7 @@ def identity(linux: Linux, body: Process, user: str, groups: tuple[str, ...], *,
     else:
         steps.append(UseIds(body.user.uid, body.user.gid, body.user.additional_gids))
     steps.append(WorkingDirectory(posixpath.normpath(body.cwd)))
+    steps += counted.steps(linux, body, own_user=own_user)
     if ids.mapping().kind == "single" and not own_user:
         steps.append(OnlyId())
     kept = body.capabilities or Capabilities()

@@ -62,7 +62,7 @@ class Step(msgspec.Struct, frozen=True, tag_field="step"):
         return ()
 
     def sources(self) -> tuple[str, ...]:
-        """What the shim opens outside: `[r]bind:PATH`, `file:PATH`, `cgroup:HIERARCHY`, `char:1:3`, `block:8:0`."""
+        """What the shim opens outside: `[r]bind:PATH`, `file:PATH`, `cgroup:HIERARCHY`, `char:1:3`, `count:N`."""
         return ()
 
 
