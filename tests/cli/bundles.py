@@ -21,9 +21,16 @@ class Runtime:
         make_root(folder / "rootfs")
         self("spec", "-b", str(folder))
         self.change(lambda spec: spec["process"].update(terminal=False, env=["PATH=/bin"]))
+        self.change(self._own_cgroup_root)
         # A path of its own: without one it is the container's name, and another run of the tests has that too.
         self.cgroup = f"/gdt-{uuid.uuid4().hex[:12]}"
         self.change(lambda spec: spec["linux"].update(cgroupsPath=self.cgroup))
+
+    @staticmethod
+    def _own_cgroup_root(spec: dict[str, Any]) -> None:
+        """The example has this namespace with version 2 alone."""
+        kinds = [one["type"] for one in spec["linux"]["namespaces"]]
+        spec["linux"]["namespaces"] += [] if "cgroup" in kinds else [{"type": "cgroup"}]
 
     def command(self, *arguments: str) -> list[str]:
         program = Path(sys.executable).parent / "glassdock-runtime"

@@ -106,15 +106,29 @@ def test_a_hook_that_fails_before_the_program_stops_the_container(runtime: Runti
     assert os.listdir(runtime.root) == []
 
 
-def test_a_hook_that_fails_afterwards_is_a_warning(runtime: Runtime) -> None:
-    runtime.hooks(poststart="exit 1", poststop="exit 2")
+def test_a_hook_that_fails_when_all_is_over_is_a_warning(runtime: Runtime) -> None:
+    runtime.hooks(poststop="exit 2")
     runtime.program("exit 0")
     runtime("run", "one")
-    warnings = [json.loads(line) for line in runtime.log.read_text().splitlines()]
-    assert [row["msg"].split(":")[0] for row in warnings] == [
-        "error running poststart hook #0",
-        "error running poststop hook #0",
-    ]
+    entry = json.loads(runtime.log.read_text())
+    assert (entry["level"], entry["msg"].split(":")[0]) == ("warning", "error running poststop hook #0")
+
+
+def test_a_hook_that_fails_after_the_start_ends_the_container(runtime: Runtime) -> None:
+    runtime.hooks(poststart="exit 1")
+    runtime.program("sleep 100")
+    runtime("create", "one")
+    pid = runtime.state("one")["pid"]
+    assert "error running poststart hook #0" in runtime("start", "one", check=False).stderr
+    eventually(lambda: not alive(pid))
+    runtime("delete", "one")
+
+
+def test_a_hook_without_environment_inside_has_the_programs(runtime: Runtime) -> None:
+    runtime.change(lambda spec: spec["process"].update(env=["PATH=/bin", "ONE=two"]))
+    runtime.hooks(startContainer='test "$ONE$HOME" = two/root || exit 9', createContainer='test -z "$ONE" || exit 9')
+    runtime.program("exit 0")
+    runtime("run", "one")
 
 
 def test_a_hook_that_takes_too_long_is_stopped(runtime: Runtime) -> None:

@@ -181,7 +181,7 @@ def test_a_bind_through_a_symlink_of_the_image_stays_inside(lab: Lab) -> None:
 def test_proc_and_sys_must_be_real_folders_of_the_image(lab: Lab, link: str) -> None:
     with lab.folder() as folder:
         (folder / "upper" / link).symlink_to("tmp")
-        with pytest.raises(StartFailed, match=f"/{link} must be an ordinary directory"):
+        with pytest.raises(StartFailed, match=f"/{link} must be mounted on ordinary directory"):
             lab.start(lab.request(folder, "true"))
     assert lab.cgroups() == []
 

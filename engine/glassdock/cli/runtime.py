@@ -67,6 +67,8 @@ def _words(verb: str, error: GlassdockError | OSError) -> str:
         message = f"{error.filename}: {text.lower()}" if error.filename else text.lower()
     else:
         message = str(error)
+    if verb == "run" and isinstance(error, StartFailed) and error.step == "runtime.exec":
+        return message  # all had been made: these are the program's own last words
     if isinstance(error, StartFailed) and verb in ("create", "run", "exec"):
         message = f"unable to start container process: {message}"
     if verb in ("create", "run"):

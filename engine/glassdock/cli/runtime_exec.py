@@ -9,17 +9,18 @@ Source: runc-exec(8)
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from glassdock.cli.runtime_life import place_of, wait, write_pid
+from glassdock.cli.runtime_life import keeper, place_of, tell_process, wait
 from glassdock.cli.runtime_log import Log
 from glassdock.cli.runtime_words import Call
-from glassdock.errors import InvalidParameter, NotFound
+from glassdock.errors import GlassdockError, InvalidParameter, NotFound
 from glassdock.oci import runtime as oci
-from glassdock.runtime import bundle, bundle_exec
+from glassdock.runtime import bundle_exec, bundle_sockets
 
 
 def exec_(call: Call) -> int:
@@ -36,7 +37,12 @@ def exec_(call: Call) -> int:
     preserved = int(options["preserve-fds"] or 0)
     pid, warnings = bundle_exec.begin(running, process, console=console, preserved=preserved, inner=options["cgroup"])
     Log(call).note(warnings)
-    write_pid(call, pid)
+    try:
+        tell_process(call, pid)
+    except (GlassdockError, OSError):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
     return 0 if options["detach"] else wait(pid, outer[0] if outer else -1)
 
 
@@ -47,8 +53,8 @@ def _console(call: Call, process: oci.Process, outer: list[int]) -> Callable[[in
     if path and not (process.terminal and not stays):
         raise InvalidParameter("cannot use console socket if glassdock-runtime will not detach or allocate tty")
     if path:
-        return bundle.console_of(path)
-    return outer.append if process.terminal else None
+        return bundle_sockets.console_of(path)
+    return keeper(outer) if process.terminal else None
 
 
 def _from_file(path: str) -> oci.Process:
@@ -89,7 +95,8 @@ def _from_line(call: Call, own: oci.Process) -> oci.Process:
 
 
 def _more(own: oci.Capabilities, names: tuple[str, ...]) -> oci.Capabilities:
-    sets = ("bounding", "effective", "permitted")  # ambient would need inheritable, which stays empty (2022-29162)
+    # Ambient ones have to be inheritable too: without any in the specification these stay empty (2022-29162).
+    sets = ("bounding", "effective", "permitted", *(["ambient"] if own.inheritable else []))
     return msgspec.structs.replace(own, **{word: tuple(dict.fromkeys((*getattr(own, word), *names))) for word in sets})
 
 

@@ -18,8 +18,8 @@ from glassdock.runtime import capabilities, cgroups, defaults, options, seccomp_
 
 
 def example(*, rootless: bool = False) -> dict[str, Any]:
-    """A shell in `rootfs`, with what Docker gives a container that says nothing."""
-    caps = capabilities.sets(capabilities.DEFAULT)
+    """A shell in `rootfs`, with what runc's example lets it do."""
+    caps = capabilities.sets(("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"))
     body = oci.Process(
         args=("sh",),
         env=("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"),
@@ -27,6 +27,7 @@ def example(*, rootless: bool = False) -> dict[str, Any]:
         terminal=True,
         capabilities=caps,
         no_new_privileges=True,
+        rlimits=(oci.Rlimit("RLIMIT_NOFILE", hard=1024, soft=1024),),
     )
     spec = oci.Spec(
         process=body,
@@ -34,7 +35,8 @@ def example(*, rootless: bool = False) -> dict[str, Any]:
         hostname="glassdock",
         mounts=defaults.mounts(),
         linux=oci.Linux(
-            namespaces=(*defaults.namespaces(network=False), oci.Namespace("network")),
+            # As runc's: with version 1 the container's own groups are shown to it without a namespace, too.
+            namespaces=tuple(one for one in defaults.namespaces() if one.type != "cgroup" or cgroups.version() == "2"),
             masked_paths=defaults.masked_paths(),
             readonly_paths=defaults.readonly_paths(),
         ),

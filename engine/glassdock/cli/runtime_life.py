@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 import msgspec
 
 from glassdock.cli.runtime_log import Log
 from glassdock.cli.runtime_words import Call
 from glassdock.errors import GlassdockError, InvalidParameter, NotFound
-from glassdock.runtime import bundle, bundle_state
+from glassdock.runtime import bundle, bundle_sockets, bundle_state
 from glassdock.runtime.bundle import Wishes
 from glassdock.runtime.bundle_state import Place, Record
 
@@ -27,9 +28,15 @@ def create(call: Call) -> int:
     found = bundle.load(str(call.options["bundle"]) or ".")
     terminal = bool(found.spec.process and found.spec.process.terminal)
     _check_console(call, terminal=terminal, stays=False)
+    log = Log(call)
+    log.explain(lambda: bundle.explain(found))
     record, warnings = bundle.create(place_of(call), found, wishes_of(call))
-    Log(call).note(warnings)
-    write_pid(call, record.pid)
+    log.note(warnings)
+    try:
+        tell_process(call, record.pid)
+    except (GlassdockError, OSError):
+        bundle.delete(place_of(call), force=True)
+        raise
     return 0
 
 
@@ -43,14 +50,15 @@ def run(call: Call) -> int:
     outer: list[int] = []
     wishes = wishes_of(call)
     if terminal and not call.options["console-socket"]:
-        wishes = msgspec.structs.replace(wishes, console=outer.append)
-    record, warnings = bundle.create(place, found, wishes)
+        wishes = msgspec.structs.replace(wishes, console=keeper(outer))
     log = Log(call)
+    log.explain(lambda: bundle.explain(found))
+    record, warnings = bundle.create(place, found, wishes)
     log.note(warnings)
-    write_pid(call, record.pid)
     try:
+        tell_process(call, record.pid)
         log.note(bundle.start(place))
-    except GlassdockError:
+    except (GlassdockError, OSError):
         bundle.delete(place, force=True)
         raise
     if not stays:
@@ -122,17 +130,30 @@ def wishes_of(call: Call) -> Wishes:
     """What the options of `create` and `run` say about the making."""
     options = call.options
     return Wishes(
-        console=bundle.console_of(str(options["console-socket"])),
+        console=bundle_sockets.console_of(str(options["console-socket"])),
         preserved=int(options["preserve-fds"] or 0),
         pivot=not options["no-pivot"],
         keyring=not options["no-new-keyring"],
     )
 
 
-def write_pid(call: Call, pid: int) -> None:
-    """Write the file that `--pid-file` names."""
+def tell_process(call: Call, pid: int) -> None:
+    """Write the file that `--pid-file` names, hand the process to who listens at `--pidfd-socket`."""
+    bundle_sockets.send_pidfd(str(call.options["pidfd-socket"]), pid)
     if call.options["pid-file"]:
         bundle_state.write_at_once(str(call.options["pid-file"]), str(pid).encode())
+
+
+def keeper(outer: list[int]) -> Callable[[int], None]:
+    """What takes a terminal's outer end for `wait`, before the program begins."""
+
+    def keep(terminal: int) -> None:
+        from glassdock.cli.runtime_terminal import leave_newlines
+
+        leave_newlines(terminal)
+        outer.append(terminal)
+
+    return keep
 
 
 def wait(pid: int, terminal: int = -1) -> int:
@@ -181,6 +202,6 @@ def _signal(word: str) -> int:
     number = int(word) if word.isdecimal() else getattr(signal, f"SIG{name}", 0)
     if word.isdecimal() and number >= signal.NSIG:
         raise InvalidParameter("unable to signal init: invalid argument")
-    if not number:
+    if not number and not word.isdecimal():
         raise InvalidParameter(f'unknown signal "{word}"')
     return int(number)

@@ -12,15 +12,19 @@ import sys
 import msgspec
 
 from glassdock.cli.runtime_life import place_of, show
+from glassdock.cli.runtime_verbs import ROOT
 from glassdock.cli.runtime_words import Call
-from glassdock.errors import InvalidParameter, NotSupported
+from glassdock.errors import InvalidParameter, NotFound, NotSupported
 from glassdock.runtime import bundle_state, cgroups
 
 
 def list_(call: Call) -> int:
     """Show all containers."""
     form = _form(call)
-    places = bundle_state.places(os.path.abspath(str(call.settings["root"])))
+    root = os.path.abspath(str(call.settings["root"]))
+    if root != ROOT and not os.path.isdir(root):
+        raise NotFound(f"open {root}: no such file or directory")
+    places = bundle_state.places(root)
     found = [bundle_state.state(place, place.read()) | {"owner": _owner(place.folder)} for place in places]
     if call.options["quiet"]:
         sys.stdout.write("".join(f"{row['id']}\n" for row in found))

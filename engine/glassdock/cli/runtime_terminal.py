@@ -1,6 +1,7 @@
 """The terminal of a foreground container: what one side writes the other reads, until the program has ended.
 
-Interface: `relay(pid, outer)`: returns how the process ended (waitpid's status).
+Interface: `relay(pid, outer)`: returns how the process ended (waitpid's status). `leave_newlines(outer)`: before the
+program begins.
 
 Rules: the caller's terminal is raw meanwhile and what it was afterwards, whatever happens. Its size is the container's,
 also when it changes. What the program wrote last is shown before the relay ends.
@@ -43,13 +44,28 @@ def relay(pid: int, outer: int) -> int:
     before = termios.tcgetattr(mine) if mine >= 0 else None
     try:
         if mine >= 0:
-            tty.setraw(mine)
+            _make_raw(mine)
         return _carry(pid, outer, ended)
     finally:
         if before is not None:
             termios.tcsetattr(mine, termios.TCSADRAIN, before)
         os.close(ended)
         os.close(outer)
+
+
+def _make_raw(mine: int) -> None:
+    """Raw, but for the newlines of what is shown."""
+    tty.setraw(mine)
+    settings = termios.tcgetattr(mine)
+    settings[1] |= termios.OPOST
+    termios.tcsetattr(mine, termios.TCSANOW, settings)
+
+
+def leave_newlines(outer: int) -> None:
+    r"""The caller's terminal turns \n into \r\n itself, and a file wants what the program wrote."""
+    settings = termios.tcgetattr(outer)
+    settings[1] &= ~termios.ONLCR
+    termios.tcsetattr(outer, termios.TCSANOW, settings)
 
 
 def _carry(pid: int, outer: int, ended: int) -> int:

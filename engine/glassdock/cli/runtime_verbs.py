@@ -13,7 +13,7 @@ GENERAL = (
     Option("root", "Where the state of containers is kept.", default=ROOT),
     Option("log", "Where errors are written as well."),
     Option("log-format", "text or json.", default="text"),
-    Option("debug", "Tell the log more.", "flag"),
+    Option("debug", "Tell the log what is done.", "flag"),
     Option("systemd-cgroup", "Refused: cgroups are made without systemd.", "flag"),
     Option("rootless", "Accepted: what is allowed is found by doing it.", default="auto"),
     Option("criu", "Accepted: nothing is checkpointed."),
@@ -21,11 +21,13 @@ GENERAL = (
 )
 _CONSOLE = Option("console-socket", "Who gets the terminal's outer end.")
 _PID_FILE = Option("pid-file", "Where the number of the process is written.")
+_PIDFD = Option("pidfd-socket", "Who gets the process as a descriptor.")
 _PRESERVE = Option("preserve-fds", "How many descriptors from 3 on are passed.", "number")
 _DETACH = Option("detach d", "Do not wait for its end.", "flag")
 _MAKING = (
     Option("bundle b", "The bundle's folder; default: this one."),
     _CONSOLE,
+    _PIDFD,
     _PID_FILE,
     Option("no-pivot", "Move the root instead of pivoting: for a machine whose root is a RAM disk.", "flag"),
     Option("no-new-keyring", "Keep the session keyring of the caller.", "flag"),
@@ -33,6 +35,7 @@ _MAKING = (
 )
 _EXEC = (
     _CONSOLE,
+    _PIDFD,
     Option("cwd", "The working directory inside."),
     Option("env e", "One more NAME=VALUE.", "list"),
     Option("tty t", "Give it a terminal.", "flag"),
@@ -128,4 +131,4 @@ VERBS = {
     "state": Verb("runtime_life:state", "Show the state of a container."),
     "update": Verb("runtime_update:update", "Change limits.", options=_LIMITS),
 }
-ABOUT = "Turn bundles into containers, as the Open Container Initiative's runtime specification says."
+ABOUT = "Open Container Initiative runtime: turn bundles into containers, as the runtime specification says."

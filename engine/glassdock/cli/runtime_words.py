@@ -153,16 +153,21 @@ def _store(option: Option, value: str, verb: str, found: dict[str, Any]) -> None
 
 def help_of(name: str, verb: Verb) -> str:
     """What `glassdock-runtime VERB --help` shows."""
-    lines = [f"Usage: glassdock-runtime {name} [OPTIONS] {verb.arguments}".rstrip(), "", f"  {verb.help}"]
-    return "\n".join([*lines, *_rows("Options", [(_shown(option), option.help) for option in verb.options])]) + "\n"
+    usage = f"glassdock-runtime {name} [OPTIONS] {verb.arguments}".rstrip()
+    lines = [*_named(f"{name} - {verb.help}", usage)]
+    return "\n".join([*lines, *_rows("OPTIONS", [(_shown(option), option.help) for option in verb.options])]) + "\n"
 
 
 def help_of_all(table: Mapping[str, Verb], general: Sequence[Option], about: str) -> str:
     """What `glassdock-runtime --help` shows."""
-    lines = ["Usage: glassdock-runtime [OPTIONS] VERB ...", "", f"  {about}"]
-    lines += _rows("Options", [(_shown(option), option.help) for option in general])
-    lines += _rows("Verbs", [(name, verb.help) for name, verb in table.items()])
+    lines = _named(f"- {about}", "glassdock-runtime [GLOBAL OPTIONS] COMMAND [OPTIONS] [ARGUMENTS...]")
+    lines += _rows("COMMANDS", [(name, verb.help) for name, verb in table.items()])
+    lines += _rows("GLOBAL OPTIONS", [(_shown(option), option.help) for option in general])
     return "\n".join(lines) + "\n"
+
+
+def _named(about: str, usage: str) -> list[str]:
+    return ["NAME:", f"   glassdock-runtime {about}", "", "USAGE:", f"   {usage}"]
 
 
 def _shown(option: Option) -> str:
@@ -174,4 +179,4 @@ def _rows(title: str, rows: list[tuple[str, str]]) -> list[str]:
     if not rows:
         return []
     width = max(len(left) for left, _ in rows)
-    return ["", f"{title}:", *(f"  {left.ljust(width)}  {right}" for left, right in rows)]
+    return ["", f"{title}:", *(f"   {left.ljust(width)}  {right}" for left, right in rows)]

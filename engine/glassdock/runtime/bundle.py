@@ -13,7 +13,6 @@ Source: https://github.com/opencontainers/runtime-spec/blob/main/runtime.md#life
 
 from __future__ import annotations
 
-import array
 import contextlib
 import functools
 import os
@@ -49,7 +48,7 @@ from glassdock.runtime.child import open_sources
 from glassdock.runtime.messages import Report
 from glassdock.runtime.plan import AnyStep, Plan
 from glassdock.runtime.rootfs import MountRoot, Pivot
-from glassdock.runtime.stage import Step, attempt, reason
+from glassdock.runtime.stage import Step, attempt
 from glassdock.runtime.terminal import TERMINAL_MESSAGE
 from glassdock.unionfs.mounts import Mount
 
@@ -58,11 +57,12 @@ _PATIENCE = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A folder with a config.json, and the root that this names."""
+    """A folder with a config.json, and the root that this names. `data` is the file as it was read."""
 
     path: str
     spec: oci.Spec
     rootfs: str
+    data: bytes = b""
 
 
 class Wishes(msgspec.Struct, frozen=True):
@@ -83,9 +83,10 @@ def load(path: str) -> Bundle:
         raise NotFound(f"chdir {path}: no such file or directory")
     try:
         with open(f"{folder}/config.json", "rb") as file:
-            spec = oci.decode(file.read())
+            data = file.read()
     except FileNotFoundError:
         raise NotFound(f"JSON specification file config.json not found in {folder}") from None
+    spec = oci.decode(data)
     if spec.oci_version.split(".")[0] != "1" or len(spec.oci_version.split(".")) < 3:
         raise InvalidParameter(f"ociVersion {spec.oci_version!r} is not supported: versions 1.0.0 to 1.2.0 are")
     if spec.root is None:
@@ -96,7 +97,7 @@ def load(path: str) -> Bundle:
     if spec.process and spec.process.terminal is False and spec.process.console_size:
         spec = msgspec.structs.replace(spec, process=msgspec.structs.replace(spec.process, console_size=None))
     hooks.check(spec.hooks)
-    return Bundle(folder, spec, rootfs)
+    return Bundle(folder, spec, rootfs, data)
 
 
 def steps_of(bundle: Bundle, *, pivot: bool = True) -> tuple[Plan, tuple[Step, ...]]:
@@ -115,6 +116,12 @@ def steps_of(bundle: Bundle, *, pivot: bool = True) -> tuple[Plan, tuple[Step, .
     return made, tuple(steps)
 
 
+def explain(bundle: Bundle) -> list[str]:
+    """What `create` and `start` do, a line a step."""
+    made, steps = steps_of(bundle)
+    return msgspec.structs.replace(made, steps=cast("tuple[AnyStep, ...]", steps)).describe()
+
+
 def create(place: Place, bundle: Bundle, wishes: Wishes) -> tuple[Record, list[str]]:
     """Make the container up to its gate: (record, warnings).
 
@@ -123,13 +130,14 @@ def create(place: Place, bundle: Bundle, wishes: Wishes) -> tuple[Record, list[s
     spec, linux_part = bundle.spec, bundle.spec.linux or oci.Linux()
     cgroup_path = "/" + (linux_part.cgroups_path.strip("/") or place.id)
     linux_part = msgspec.structs.replace(linux_part, cgroups_path=cgroup_path)
-    bundle = Bundle(bundle.path, msgspec.structs.replace(spec, linux=linux_part), bundle.rootfs)
+    bundle = Bundle(bundle.path, msgspec.structs.replace(spec, linux=linux_part), bundle.rootfs, bundle.data)
     resources = _with_usual_devices(linux_part.resources or oci.Resources())
     cgroups.check(resources)
     made, steps = steps_of(bundle, pivot=wishes.pivot)
     place.claim()
     with contextlib.ExitStack() as undo:
         undo.callback(place.remove)
+        place.keep(bundle.data)
         group = cgroups.open_cgroup(cgroup_path)
         if group.exists() and group.pids():
             raise Conflict(f"container's cgroup is not empty: {cgroup_path}")
@@ -147,6 +155,7 @@ def create(place: Place, bundle: Bundle, wishes: Wishes) -> tuple[Record, list[s
             created=_now(),
             cgroup=cgroup_path,
             hooks=spec.hooks,
+            own_pids="pid" in made.namespaces,
         )
         birth = _Birth(place, bundle, made, steps, group, record, wishes)
         pid = birth.clone()
@@ -267,7 +276,9 @@ class _Birth:
             hooks.run("prestart", found.prestart, told)
             hooks.run("createRuntime", found.create_runtime, told)
 
-    def _inside(self, kind: str, status: str, found: tuple[oci.Hook, ...]) -> Callable[[int], None] | None:
+    def _inside(
+        self, kind: str, status: str, found: tuple[oci.Hook, ...]
+    ) -> Callable[[int, bundle_init.Environment], None] | None:
         if not found:
             return None
         from glassdock.runtime import hooks
@@ -275,8 +286,8 @@ class _Birth:
         hooks.prepare()
 
         # The process learns the machine's number of itself from the maker: its own may be 1.
-        def call(pid: int) -> None:
-            hooks.run(kind, found, hook_state(msgspec.structs.replace(self.record, pid=pid), status))
+        def call(pid: int, environment: bundle_init.Environment) -> None:
+            hooks.run(kind, found, hook_state(msgspec.structs.replace(self.record, pid=pid), status), environment)
 
         return call
 
@@ -295,7 +306,10 @@ def hook_state(record: Record, status: str) -> bytes:
 
 
 def start(place: Place) -> list[str]:
-    """Open the gate; returns when the program runs, with warnings. Raises StartFailed, Conflict."""
+    """Open the gate; returns when the program runs, with warnings. Raises StartFailed, Conflict.
+
+    A poststart hook that fails ends the container.
+    """
     record = place.read()
     now = bundle_state.status(place, record)
     if now == "stopped":
@@ -323,15 +337,27 @@ def start(place: Place) -> list[str]:
     if record.hooks and record.hooks.poststart:
         from glassdock.runtime import hooks
 
-        warnings += hooks.run_all("poststart", record.hooks.poststart, hook_state(record, "running"))
+        try:
+            hooks.run("poststart", record.hooks.poststart, hook_state(record, "running"))
+        except StartFailed:
+            with contextlib.suppress(Conflict):  # it has just ended by itself
+                kill(place, signal.SIGKILL)
+            raise
     return warnings
 
 
 def kill(place: Place, number: int, *, everything: bool = False) -> None:
-    """Signal the first process, or all in the cgroup. Raises Conflict where it has ended."""
+    """Signal the first process, or all in the cgroup. Raises Conflict where it has ended.
+
+    SIGKILL ends all: where the PID namespace is somebody else's, the end of the first process does not see to that.
+    """
     record = place.read()
+    group = cgroups.open_cgroup(record.cgroup)
+    if number == signal.SIGKILL and not record.own_pids and group.pids():
+        group.kill()
+        return
     if everything:
-        for pid in cgroups.open_cgroup(record.cgroup).pids():
+        for pid in group.pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
         return
@@ -372,24 +398,6 @@ def freeze(place: Place, *, frozen: bool) -> None:
     if not frozen and now != "paused":
         raise Conflict("container not paused")
     cgroups.open_cgroup(record.cgroup).freeze(frozen)
-
-
-def send_console(path: str, terminal: int) -> None:
-    """Hand the terminal's outer end to whoever listens at `path`, with its name as the message."""
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.connect(path)
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [terminal]))]
-            connection.sendmsg([b"/dev/ptmx"], rights)
-    except OSError as error:
-        raise StartFailed(f"console socket {path}: {reason(error)}", errno=error.errno or 0) from error
-    finally:
-        os.close(terminal)
-
-
-def console_of(path: str) -> Callable[[int], None] | None:
-    """What `create` takes as `console`; none where there is no path."""
-    return functools.partial(send_console, path) if path else None
 
 
 def _end(pid: int) -> None:

@@ -19,13 +19,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from glassdock.errors import Conflict, InvalidParameter, StartFailed
+from glassdock.errors import Conflict, StartFailed
 from glassdock.linux import clone, prctl
 from glassdock.linux.clone import CloneFlag
 from glassdock.oci import runtime as oci
-from glassdock.runtime import bundle, bundle_state, cgroups, exec_child, listener, messages
+from glassdock.runtime import bundle, bundle_state, cgroup_places, exec_child, listener, messages, plan_process
 from glassdock.runtime.bundle_state import Place, Record
-from glassdock.runtime.cgroups import Cgroup
 from glassdock.runtime.exec_child import Entry
 from glassdock.runtime.messages import ExecTask, Report
 from glassdock.runtime.stage import attempt
@@ -49,8 +48,7 @@ def find(place: Place, *, ignore_paused: bool = False) -> Running:
         raise Conflict("cannot exec in a stopped container")
     if now == "paused" and not ignore_paused:
         raise Conflict("cannot exec in a paused container (use --ignore-paused to override)")
-    found = bundle.load(record.bundle)
-    return Running(record, found.spec, found.rootfs)
+    return Running(record, oci.decode(place.kept()), record.rootfs)
 
 
 def begin(
@@ -77,7 +75,7 @@ def begin(
     )
     spec = msgspec.structs.replace(running.spec, process=msgspec.structs.replace(process, console_size=None))
     plan, _ = bundle.steps_of(bundle.Bundle(running.record.bundle, spec, running.rootfs))
-    group = _group(running.record, inner)
+    group = cgroup_places.inner(running.record.cgroup, inner)
     try:
         container = os.pidfd_open(running.record.pid)
     except ProcessLookupError as error:
@@ -91,29 +89,10 @@ def begin(
         theirs.close()
         os.close(container)
         try:
-            return pid, _hear(ours, console, pid, running.record)
+            return pid, plan_process.warnings(spec) + _hear(ours, console, pid, running.record)
         except BaseException:
             os.waitpid(pid, 0)
             raise
-
-
-def _group(record: Record, inner: Sequence[str]) -> Cgroup:
-    """The cgroup that the program begins in: the container's, or one that somebody made below it."""
-    path = record.cgroup
-    for word in inner:
-        controllers, colon, below = word.rpartition(":")
-        parts = [part for part in below.split("/") if part]
-        if ".." in parts:
-            raise InvalidParameter(f"bad sub cgroup path: {below}")
-        if colon and controllers:
-            raise InvalidParameter(
-                "--cgroup with controllers is not supported: a program joins one path in all of them"
-            )
-        path = "/".join([record.cgroup, *parts])
-    group = cgroups.open_cgroup(path)
-    if not group.exists():
-        raise InvalidParameter(f"adding pid to cgroups: the cgroup {path} does not exist")
-    return group
 
 
 def _fork(entry: Entry) -> int:

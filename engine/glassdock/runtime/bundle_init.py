@@ -15,14 +15,14 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 from glassdock import trace
 from glassdock.errors import StartFailed
 from glassdock.linux import keyctl, prctl
-from glassdock.runtime import init, messages, plan
+from glassdock.runtime import init, messages, plan, process
 from glassdock.runtime.bundle_root import MoveRoot
 from glassdock.runtime.cgroups import Cgroup
 from glassdock.runtime.messages import Report, Task
@@ -32,10 +32,14 @@ from glassdock.runtime.stage import Stage, Step, attempt, keep_only, reason
 
 HOOKS, GO = b"hooks", b"go"
 
+Environment: TypeAlias = Mapping[bytes, bytes]
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the process is to do. `trees` as `Stage.trees`; hooks are called with its number and raise StartFailed.
+    """What the process is to do. `trees` as `Stage.trees`.
+
+    Hooks are called with its number and the environment of those that have none of their own; they raise StartFailed.
 
     `group` is what it has to join itself; with `keyring` it gets a session keyring of its own.
     """
@@ -50,8 +54,8 @@ class Entry:
     preserved: int = 0
     group: Cgroup | None = None
     keyring: bool = True
-    create_hooks: Callable[[int], None] | None = None
-    start_hooks: Callable[[int], None] | None = None
+    create_hooks: Callable[[int, Environment], None] | None = None
+    start_hooks: Callable[[int, Environment], None] | None = None
 
 
 def run(entry: Entry, stage: Stage | None = None) -> NoReturn:
@@ -80,7 +84,7 @@ def run(entry: Entry, stage: Stage | None = None) -> NoReturn:
                 init.standard_streams(task, stage)
             stage.channel = _wait(entry, stage)
             if entry.start_hooks:
-                entry.start_hooks(number)
+                entry.start_hooks(number, process.environment(entry.plan.env, stage.home))
             init.execute(task, stage, recording, orphan=True, kept=entry.preserved)
     except BaseException as error:  # noqa: BLE001 - told to the one who waits
         with contextlib.suppress(OSError):
@@ -122,7 +126,7 @@ def _before_pivot(entry: Entry) -> int:
         os._exit(1)
     number = int(answer[len(GO) :])
     if entry.create_hooks:
-        entry.create_hooks(number)
+        entry.create_hooks(number, {})
     return number
 
 

@@ -3,17 +3,19 @@
 Interface (steps): `BindRoot` in the place of `MountRoot`; `MoveRoot` in that of `Pivot`, if `--no-pivot` asks for it.
 
 Rules: as in rootfs.py. Without pivot_root(2), which a RAM disk refuses, the machine's root stays mounted below ours:
-the mount is moved over it, and what is below can no longer be named.
+the mount is moved over it, and what is below can no longer be named. The kernel still sees it, and lets whoever makes a
+user namespace mount a proc without masks as long as there is one; so the machine's proc and sysfs go first.
 
-Sources: pivot_root(2), mount(2), chroot(2)
+Sources: pivot_root(2), mount(2), chroot(2), mount_too_revealing() in fs/namespace.c of the kernel
 """
 
 from __future__ import annotations
 
+import errno
 import os
 
 from glassdock.linux import mount as linux
-from glassdock.linux.mount import MountAttr, MountFlag
+from glassdock.linux.mount import MountAttr, MountFlag, UmountFlag
 from glassdock.runtime.stage import Stage, Step, attempt
 
 
@@ -53,6 +55,36 @@ class MoveRoot(Step, frozen=True, tag="move_root"):
     def apply(self, stage: Stage) -> None:
         with attempt("moving the root to /"):
             os.fchdir(stage.root)
+            for place in _whole_views(self.path):
+                _take_away(place)
             linux.mount(self.path, "/", None, MountFlag.MOVE)
             os.chroot(".")
             os.chdir("/")
+
+
+def _whole_views(root: str) -> list[str]:
+    """Where proc and sysfs are mounted as a whole, outside of the container's root."""
+    found: list[str] = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            fields, _, rest = line.partition(" - ")
+            part, where = fields.split(" ")[3:5]
+            where = where.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+            inside = where == root or where.startswith(f"{root}/")
+            if rest.split(" ")[0] in ("proc", "sysfs") and part == "/" and not inside:
+                found.append(where)
+    return found
+
+
+def _take_away(place: str) -> None:
+    """Unmount, in this namespace alone; where an ordinary user may not, cover it."""
+    try:
+        linux.mount(None, place, None, MountFlag.REC | MountFlag.SLAVE)
+    except FileNotFoundError:
+        return  # it went with one above it
+    try:
+        linux.umount2(place, UmountFlag.DETACH)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EPERM):
+            raise
+        linux.mount("tmpfs", place, "tmpfs", MountFlag(0))

@@ -2,7 +2,7 @@
 
 Interface:
 - `Record`: what state.json holds: the specification's state, and what is needed to find the container again.
-- `Place(root, id)`: the folder of one container: `claim`, `save`, `read`, `remove`, `listen`, `connect`.
+- `Place(root, id)`: one container's folder: `claim`, `save`, `read`, `keep`, `kept`, `remove`, `listen`, `connect`.
 - `status(place, record)`: creating, created, running, paused or stopped, as the kernel sees it.
 - `state(place, record)`: the specification's state as a document; `places(root)`: all containers.
 
@@ -30,10 +30,14 @@ from glassdock.runtime import cgroups
 
 _LONGEST_NAME = 1024
 _GATE = "start.sock"
+_CONFIG = "config.json"
 
 
 class Record(msgspec.Struct, frozen=True, rename="camel"):
-    """state.json. `began` is the process' start in ticks since boot; `ready` is true once `create` has ended well."""
+    """state.json. `began` is the process' start in ticks since boot; `ready` is true once `create` has ended well.
+
+    With `own_pids` the end of the first process is that of all.
+    """
 
     oci_version: str
     id: str
@@ -47,6 +51,7 @@ class Record(msgspec.Struct, frozen=True, rename="camel"):
     ready: bool = False
     cgroup: str = ""
     hooks: Hooks | None = None
+    own_pids: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +93,18 @@ class Place:
         except FileNotFoundError:
             raise NotFound("container does not exist") from None
 
+    def keep(self, config: bytes) -> None:
+        """The bundle's config.json as it is now: what is changed there later does not concern this container."""
+        write_at_once(f"{self.folder}/{_CONFIG}", config)
+
+    def kept(self) -> bytes:
+        """The config.json that the container was made from."""
+        with open(f"{self.folder}/{_CONFIG}", "rb") as file:
+            return file.read()
+
     def remove(self) -> None:
         """Remove the folder with all that is in it."""
-        for name in ("state.json", _GATE):
+        for name in ("state.json", _CONFIG, _GATE):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{self.folder}/{name}")
         try:

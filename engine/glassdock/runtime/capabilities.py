@@ -21,7 +21,7 @@ from glassdock.errors import InvalidParameter
 from glassdock.linux import prctl
 from glassdock.linux.capset import NUMBERS, capset
 from glassdock.oci.runtime import Capabilities
-from glassdock.runtime.stage import Stage, Step, attempt
+from glassdock.runtime.stage import Stage, Step, attempt, reason
 
 ALL = tuple(NUMBERS)
 DEFAULT = (
@@ -138,4 +138,7 @@ class SetCapabilities(Step, frozen=True, tag="capabilities"):
             lent = mask(("CAP_SYS_ADMIN",)) if self.lend else 0
             capset(mask(self.effective), mask(self.permitted) | lent, mask(self.inheritable))
             for name in self.ambient:
-                prctl.raise_ambient(NUMBERS[name])
+                try:
+                    prctl.raise_ambient(NUMBERS[name])
+                except OSError as error:  # not permitted or not inheritable as well
+                    stage.warnings.append(f"can't raise ambient capability {name}: {reason(error)}")

@@ -28,6 +28,7 @@ from glassdock.linux import clone, prctl
 from glassdock.linux.clone import KINDS, CloneFlag
 from glassdock.runtime import capabilities, counted, init, messages, process, userns
 from glassdock.runtime.capabilities import DropBounding, SetCapabilities
+from glassdock.runtime.cgroup_places import Places
 from glassdock.runtime.cgroups import Cgroup
 from glassdock.runtime.counted import Counted
 from glassdock.runtime.fakechown import FakeOwners
@@ -77,7 +78,7 @@ class Entry:
 
     task: ExecTask
     plan: Plan
-    cgroup: Cgroup | None
+    cgroup: Cgroup | Places | None
     container: int
     first: int
     channel: socket.socket

@@ -8,15 +8,17 @@ Interface:
 
 Rules: prestart and createRuntime run outside before the pivot, createContainer in the container's namespaces before the
 pivot, startContainer inside after `start`, poststart and poststop outside. The first four stop the container when they
-fail; the last two only warn. A hook gets exactly the environment that is written.
+fail; poststart also ends the container; poststop only warns. A hook gets exactly the environment that is written, or,
+as with runc, startContainer the program's where none is.
 
 Source: https://github.com/opencontainers/runtime-spec/blob/main/config.md#posix-platform-hooks
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from glassdock.errors import InvalidParameter, StartFailed
 from glassdock.oci.runtime import Hook, Hooks
@@ -41,10 +43,10 @@ def prepare() -> None:
     assert subprocess.PIPE
 
 
-def run(kind: str, hooks: Sequence[Hook], state: bytes) -> None:
-    """Run them in their order; the first failure ends it with StartFailed."""
+def run(kind: str, hooks: Sequence[Hook], state: bytes, usual: Mapping[bytes, bytes] | None = None) -> None:
+    """Run them in their order; the first failure ends it with StartFailed. `usual` is for hooks without environment."""
     for number, hook in enumerate(hooks):
-        _run_one(f"error running {kind} hook #{number}", hook, state)
+        _run_one(f"error running {kind} hook #{number}", hook, state, usual or {})
 
 
 def run_all(kind: str, hooks: Sequence[Hook], state: bytes) -> list[str]:
@@ -52,20 +54,20 @@ def run_all(kind: str, hooks: Sequence[Hook], state: bytes) -> list[str]:
     failed: list[str] = []
     for number, hook in enumerate(hooks):
         try:
-            _run_one(f"error running {kind} hook #{number}", hook, state)
+            _run_one(f"error running {kind} hook #{number}", hook, state, {})
         except StartFailed as error:
             failed.append(error.message)
     return failed
 
 
-def _run_one(doing: str, hook: Hook, state: bytes) -> None:
-    environment = dict(entry.partition("=")[::2] for entry in hook.env)
+def _run_one(doing: str, hook: Hook, state: bytes, usual: Mapping[bytes, bytes]) -> None:
+    environment = {os.fsencode(name): os.fsencode(text) for name, _, text in (row.partition("=") for row in hook.env)}
     arguments = list(hook.args) or [hook.path]
     try:
         done = subprocess.run(
             arguments,
             executable=hook.path,
-            env=environment,
+            env=environment or usual,
             input=state,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -351,7 +351,8 @@ def _covers(readonly: tuple[str, ...], masked: tuple[str, ...]) -> list[AnyStep]
     steps: list[AnyStep] = []
     for step, paths in ((ReadonlyPaths, readonly), (MaskPaths, masked)):
         for inside in (True, False):
-            some = tuple(path for path in paths if path.startswith("/proc/") is inside)
+            whole = dict.fromkeys(posixpath.normpath(path) for path in paths)
+            some = tuple(path for path in whole if path.startswith("/proc/") is inside)
             steps += [step(some)] if some else []
     return steps
 

@@ -15,7 +15,6 @@ import functools
 import posixpath
 from typing import TypeAlias
 
-from glassdock.errors import InvalidParameter
 from glassdock.linux import ids
 from glassdock.oci.runtime import Capabilities, Linux, Process, Spec
 from glassdock.runtime import capabilities, counted, fakechown, priority, process, seccomp
@@ -72,9 +71,6 @@ def identity(linux: Linux, body: Process, user: str, groups: tuple[str, ...], *,
     if ids.mapping().kind == "single" and not own_user:
         steps.append(OnlyId())
     kept = body.capabilities or Capabilities()
-    for name in (*kept.bounding, *kept.effective, *kept.permitted, *kept.inheritable, *kept.ambient):
-        if name not in capabilities.ALL:
-            raise InvalidParameter(f"unknown capability {name!r}")
     usable = capabilities.known() if own_user else capabilities.available()
     steps += priority.steps(body, linux)
     if body.apparmor_profile:
@@ -127,8 +123,11 @@ def warnings(spec: Spec) -> list[str]:
 
 
 def _missing_capabilities(spec: Spec) -> list[str]:
-    kept = spec.process.capabilities if spec.process else None
-    if not kept or (spec.linux and any(one.type == "user" for one in spec.linux.namespaces)):
-        return []  # a new user namespace has them all
-    lacking = sorted(set(kept.bounding) - capabilities.available())
-    return [f"{name} is not in this machine's bounding set; the container runs without it" for name in lacking]
+    kept = (spec.process.capabilities if spec.process else None) or Capabilities()
+    asked = {*kept.bounding, *kept.effective, *kept.permitted, *kept.inheritable, *kept.ambient}
+    unknown = sorted(asked - set(capabilities.ALL))
+    told = [f"ignoring unknown or unavailable capabilities: [{' '.join(unknown)}]"] if unknown else []
+    if spec.linux and any(one.type == "user" for one in spec.linux.namespaces):
+        return told  # a new user namespace has them all
+    lacking = sorted(set(kept.bounding) & set(capabilities.ALL) - capabilities.available())
+    return told + [f"{name} is not in this machine's bounding set; the container runs without it" for name in lacking]

@@ -271,7 +271,10 @@ class ReadonlyPaths(Step, frozen=True, tag="readonly_paths"):
 
 
 class MaskPaths(Step, frozen=True, tag="mask_paths"):
-    """Parts of /proc and /sys that are hidden: a file behind /dev/null, a folder behind an empty read-only tmpfs."""
+    """Parts of /proc and /sys that are hidden: a file behind /dev/null, a folder behind an empty read-only tmpfs.
+
+    All folders share one tmpfs.
+    """
 
     paths: tuple[str, ...]
 
@@ -282,23 +285,34 @@ class MaskPaths(Step, frozen=True, tag="mask_paths"):
         return "hidden: " + " ".join(self.paths)
 
     def apply(self, stage: Stage) -> None:
+        empty = -1
         for path in self.paths:
             with attempt(f"hiding {path}"):
                 found = _existing(stage, path)
                 if found is None:
                     continue
-                if stat.S_ISDIR(os.fstat(found).st_mode):
+                if not stat.S_ISDIR(os.fstat(found).st_mode):
+                    tree = _nothing()
+                elif empty < 0:
                     tree = filesystems.new("tmpfs", "tmpfs", (("size", "0"), ("mode", "755")), MountAttr.RDONLY)
+                    empty = os.dup(tree)
                 else:
-                    # The machine's own null device, reached before the pivot: never what the image calls /dev/null.
-                    tree = linux.open_tree(AT_FDCWD, "/dev/null", OpenTree.CLONE)
-                    if os.fstat(tree).st_rdev != os.makedev(1, 3):
-                        raise StartFailed("hiding paths: the machine's /dev/null is not the null device")
-                    linux.mount_setattr(tree, add=MountAttr.RDONLY, propagation=MountFlag.PRIVATE)
+                    tree = linux.open_tree(empty, "", OpenTree.CLONE | OpenTree.EMPTY_PATH)
                 try:
                     attach(tree, found)
                 finally:
                     os.close(tree)
+        if empty >= 0:
+            os.close(empty)
+
+
+def _nothing() -> int:
+    """The machine's own null device, reached before the pivot: never what the image calls /dev/null."""
+    tree = linux.open_tree(AT_FDCWD, "/dev/null", OpenTree.CLONE)
+    if os.fstat(tree).st_rdev != os.makedev(1, 3):
+        raise StartFailed("hiding paths: the machine's /dev/null is not the null device")
+    linux.mount_setattr(tree, add=MountAttr.RDONLY, propagation=MountFlag.PRIVATE)
+    return tree
 
 
 class Sysctl(Step, frozen=True, tag="sysctl"):
@@ -399,7 +413,8 @@ def _ordinary_directory(stage: Stage, path: str) -> int:
         return openat2(stage.root, path, flags, 0, Resolve.IN_ROOT | Resolve.NO_SYMLINKS)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            raise StartFailed(f"{path} must be an ordinary directory in the image", errno=error.errno) from error
+            text = f"{path} must be mounted on ordinary directory: the image has a link or a file there"
+            raise StartFailed(text, errno=error.errno) from error
         raise
 
 

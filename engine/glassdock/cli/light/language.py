@@ -79,6 +79,10 @@ class _Members(type):
     def __iter__(cls) -> Iterator[Any]:
         return iter(cls._members.values())
 
+    @property
+    def __members__(cls) -> dict[str, Any]:
+        return cls._members
+
 
 class IntEnum(int, metaclass=_Members):
     """A number with a name."""
