@@ -1,7 +1,7 @@
 """The composition root: every subsystem, wired once, opened and closed in order.
 
 Interface: `async with Engine.open(paths, registry_port) as engine`; its subsystems are attributes: `images`,
-`snapshots`, `registry`, `networks`, `containers`, `builder`, `events`.
+`snapshots`, `registry`, `networks`, `volumes`, `containers`, `builder`, `events`.
 
 Rules: this is the only module that knows all subsystems; they know each other through their constructors. Opening
 repairs what a dead daemon left: half-made things go, running containers stay.
@@ -42,6 +42,7 @@ from glassdock.runtime import cgroups
 from glassdock.runtime.launch import Launcher
 from glassdock.unionfs import drivers
 from glassdock.unionfs.overlay import Snapshotter
+from glassdock.volumes import Volumes
 
 
 @dataclass(slots=True)
@@ -56,6 +57,7 @@ class Engine:
     registry: Registry
     registry_address: str
     networks: Networks
+    volumes: Volumes
     containers: Containers
     execs: Execs
     stats: Collector
@@ -87,12 +89,14 @@ class Engine:
             images = Images(paths, snapshots)
             events = Bus()
             networks = Networks(paths)
+            volumes = Volumes(paths, events)
+            volumes.load()
             launcher = None
             if can_run:
                 cgroups.claim()
                 launcher = await Launcher.start(paths)
                 closing.push_async_callback(launcher.close)
-            containers = Containers(Parts(paths, images, snapshots, networks, launcher, events, refusal))
+            containers = Containers(Parts(paths, images, snapshots, networks, launcher, events, volumes, refusal))
             stats = Collector(containers.get, paths.tag)
             closing.push_async_callback(stats.close)
             builder = Builder(paths, images, snapshots, registry, Runner(paths, networks, launcher, refusal))
@@ -116,6 +120,7 @@ class Engine:
                 registry=registry,
                 registry_address=address,
                 networks=networks,
+                volumes=volumes,
                 containers=containers,
                 execs=containers.execs,
                 stats=stats,

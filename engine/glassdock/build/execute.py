@@ -35,10 +35,10 @@ from glassdock.build.mounts import CacheFolders, Mounter, copy_of
 from glassdock.build.options import BuildOptions
 from glassdock.build.record import StepRecord
 from glassdock.build.remote import Remote, fetch
-from glassdock.build.rooted import in_roots
 from glassdock.build.sources import Digest, Hidden
 from glassdock.build.state import State
 from glassdock.build.stubs import remove_stubs
+from glassdock.build.volumes import set_aside
 from glassdock.build.work import CopyWork, DirectoryWork, MountWork, Plan, RunWork, StagePlan, Step
 from glassdock.containers.step import StepRequest
 from glassdock.errors import BuildError, GlassdockError, StartFailed, from_oserror
@@ -49,6 +49,7 @@ from glassdock.oci import digest as digests
 from glassdock.paths import Paths
 from glassdock.unionfs.mounts import Mount
 from glassdock.unionfs.overlay import Snapshotter
+from glassdock.unionfs.rooted import in_roots
 
 _SEEN = Hidden(Matcher(()), Matcher(()))
 
@@ -194,7 +195,9 @@ class Execution:
         place = "\0".join([*self.request.options.tags[:1], self.request.dockerfile, stage.name, step.source.text])
         work = step.work
         if isinstance(work, RunWork):
-            command = (work.argv, work.cwd, work.network, *([work.mounts] if work.mounts else []))
+            volumes = sorted(state.base.config.volumes or ())
+            command = (work.argv, work.cwd, work.network, *([work.mounts] if work.mounts or volumes else []))
+            command += (volumes,) if volumes else ()
             detail = msgspec.json.encode(command).decode()
             shown = [await self._digest(copy_of(mount)) for mount in work.mounts if mount.depends_on_files]
             content = digests.of("".join(one.whole for one in shown).encode()) if shown else ""
@@ -309,7 +312,7 @@ class Execution:
             where = f"({self.request.dockerfile} line {source.start})"
             self.observer.running(name)
             try:
-                code = await self._command(work, key)
+                code = await self._command(state, work, key)
             except StartFailed as error:
                 raise BuildError(
                     f"{error.message} {where}", error.remedy, file=self.request.dockerfile, line=source.start
@@ -324,18 +327,23 @@ class Execution:
                 )
             lowers = self.tools.snapshots.chain(state.chain_id) if state.chain_id else ()
             below = [self.tools.snapshots.layer_path(one) for one in lowers]
-            remove_stubs(self.tools.snapshots.finish(key), below, [mount.target for mount in work.mounts])
+            places = [mount.target for mount in work.mounts] + [*(state.base.config.volumes or ())]
+            remove_stubs(self.tools.snapshots.finish(key), below, places)
             made = await self._seal(state, key)
             self.observer.removed(name)
             return made
 
-    async def _command(self, work: RunWork, key: str) -> int:
-        """Run it on the snapshot, with its mounts; returns the exit code."""
+    async def _command(self, state: State, work: RunWork, key: str) -> int:
+        """Run it on the snapshot, with its mounts and what is a volume by now set aside; returns the exit code."""
         environment = (*work.env, *work.hidden)
         mounter = Mounter(
             self.tools.caches, self.request.context, self.request.ignored, self.tools.paths.tmp, self._view
         )  # fmt: skip
-        async with mounter.mounted(work.mounts, self.request.options.host) as host:
+        scratch, view = self.tools.paths.tmp, self.tools.snapshots.view(state.chain_id) if state.chain_id else None
+        async with (
+            mounter.mounted(work.mounts, self.request.options.host) as mounted,
+            set_aside(scratch, view, state.base.config.volumes or (), mounted) as host,
+        ):
             request = StepRequest(
                 self._mount(key), work.argv, self.observer.output, environment, work.cwd, work.user, work.network, host
             )  # fmt: skip

@@ -30,7 +30,6 @@ import msgspec
 from glassdock.build import flags
 from glassdock.build.copying import Copier
 from glassdock.build.ignore import Matcher
-from glassdock.build.rooted import in_roots
 from glassdock.build.sources import Hidden
 from glassdock.build.work import CopyWork, MountWork
 from glassdock.containers.config import HostConfig, MountPoint
@@ -38,6 +37,7 @@ from glassdock.linux.openat2 import open_in_root
 from glassdock.oci import digest as digests
 from glassdock.unionfs import ownership
 from glassdock.unionfs.mounts import Mount
+from glassdock.unionfs.rooted import in_roots
 
 PIPES = "/dev/pipes/"  # where BuildKit puts a heredoc that is a script of its own
 

@@ -265,14 +265,12 @@ def merge_env(lower: tuple[str, ...], upper: tuple[str, ...]) -> tuple[str, ...]
 
 # What this version would have to ignore: refused unless it has one of these values (each means "off").
 _OFF: Mapping[str, tuple[Any, ...]] = {
-    "volumes_from": (None, ()),
     "publish_all_ports": (False,),
     "links": (None, ()),
     "storage_opt": (None, {}),
     "device_requests": (None, ()),
     "cgroup_parent": ("",),
     "isolation": (None, "", "default"),
-    "volume_driver": ("", "local"),
 }
 
 

@@ -1,7 +1,8 @@
 """What the verbs of a container share: the records, what is held beside them while the daemon lives, and the events.
 
 Interface:
-- `Held(parts)`: `.store`, `.parts`, `.told`; `get`, `of(container)`, `folder`, `log_path`, `save`, `event`.
+- `Held(parts)`: `.store`, `.parts`, `.told`, `.mounting`; `get`, `of(container)`, `folder`, `log_path`,
+  `save`, `event`.
 
 Rules: no verb is decided here; `manager.py`, `runs.py`, `removal.py`, `repair.py`, `execs.py` and `health.py` are.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from glassdock.containers.model import Container
+from glassdock.containers.mounting import Mounting
 from glassdock.containers.parts import Live, Parts
 from glassdock.containers.store import Store
 from glassdock.containers.told import Told
@@ -23,6 +25,7 @@ class Held:
         self.parts = parts
         self.store = Store(parts.paths)
         self.told = Told()
+        self.mounting = Mounting(parts)
         self.live: dict[str, Live] = {}
 
     def get(self, reference: str) -> Container:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from glassdock import trace
 from glassdock.containers import config as configs
-from glassdock.containers import freezer, limits, modes, repair, restarts, spec
+from glassdock.containers import freezer, limits, modes, mounting, mountpoints, repair, restarts, spec
 from glassdock.containers.config import CreateRequest
 from glassdock.containers.execs import Execs
 from glassdock.containers.health import Checks
@@ -83,6 +83,10 @@ class Manager:
         """The containers that were made from an image."""
         return [container for container in self.all() if container.image == image_id]
 
+    def lent(self, container: Container) -> contextlib.AbstractAsyncContextManager[None]:
+        """Its volumes, mounted while somebody looks at its files."""
+        return self._held.mounting.lent(container)
+
     # ---- the life of a container
 
     async def create(self, request: CreateRequest, name: str = "") -> tuple[Container, list[str]]:
@@ -101,6 +105,7 @@ class Manager:
                 host=host,
                 networking=request.networking,
             )
+            container.mounts = mountpoints.asked(container.config, host, lambda name: self._held.get(name).mounts)
             spec.check(container)
             modes.settle(container, self._held.get)
             with contextlib.ExitStack() as undo:
@@ -108,12 +113,15 @@ class Manager:
                 with trace.span("unionfs.prepare", layers=len(image.layers)):
                     self._parts.snapshots.prepare(container.id, image.chain_id)
                     undo.callback(self._parts.snapshots.remove, container.id)
+                if any(point.type == "volume" for point in container.mounts):
+                    await self._held.mounting.make(container, undo)
+                    self._store.check_name(container.name)  # somebody else may have taken it meanwhile
                 with trace.span("containers.record", id=container.id[:12]):
                     self._store.add(container)
                 undo.pop_all()
         self._held.of(container).trace.add(recording.spans)
         self._held.event("create", container)
-        return container, [*discarded, *spec.warnings(container)]
+        return container, [*discarded, *spec.warnings(container), *mounting.warnings(container)]
 
     async def start(self, reference: str) -> Container:
         """Run it; raises NotModified where it runs already, StartFailed where the kernel or the image refuses."""
@@ -241,8 +249,8 @@ class Manager:
             raise InvalidParameter(f"invalid condition: {condition!r}", "Use not-running, next-exit or removed.")
         return container.state.exit_code
 
-    async def remove(self, reference: str, *, force: bool = False) -> None:
-        """Remove it and its writable layer; a running one only by `force`."""
+    async def remove(self, reference: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove it and its writable layer, with `volumes` those that nobody named; a running one only by `force`."""
         container = self.get(reference)
         live = self._held.of(container)
         if container.state.running:
@@ -262,7 +270,7 @@ class Manager:
             if live.removed.is_set():
                 raise NotFound(f"No such container: {reference}")
             move(container, Status.REMOVING)
-            self._removal.discard(container, live)
+            self._removal.discard(container, live, volumes=volumes)
 
     async def _kill_for_good(self, container: Container, live: Live) -> None:
         async with live.lock:
@@ -340,11 +348,17 @@ class Manager:
 
     def load(self) -> list[Container]:
         """Read the records of an earlier daemon; before `repair`."""
-        return self._store.load()
+        found = self._store.load()
+        names = {
+            container.id: {point.name for point in container.mounts if point.type == "volume"} for container in found
+        }
+        self._parts.volumes.repair(names)
+        return found
 
     async def repair(self) -> None:
         """Bring records and reality together at start."""
         await repair.repair(self._held, self._runs, self._removal)
+        self._parts.volumes.settle()
 
     async def close(self) -> None:
         """Let go of everything; containers run on."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from glassdock.containers.config import Config, HostConfig, NetworkingConfig, words
+from glassdock.containers.mountpoints import Point
 from glassdock.errors import Conflict
 from glassdock.network.model import Endpoint, PortBinding
 from glassdock.trace import Span
@@ -119,6 +120,7 @@ class Container(msgspec.Struct):
     health: Health | None = None
     restart_count: int = 0
     stopped_by_hand: bool = False
+    mounts: tuple[Point, ...] = ()
 
     @property
     def argv(self) -> tuple[str, ...]:

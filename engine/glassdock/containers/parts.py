@@ -19,6 +19,7 @@ from glassdock.network.manager import Manager as Networks
 from glassdock.paths import Paths
 from glassdock.runtime.launch import Attach, Launcher, Process
 from glassdock.unionfs.overlay import Snapshotter
+from glassdock.volumes import Volumes
 
 
 @dataclass(slots=True)
@@ -60,6 +61,7 @@ class Parts:
     networks: Networks
     launcher: Launcher | None
     events: Bus
+    volumes: Volumes
     refusal: NotSupported | None = None
 
     def need_launcher(self) -> Launcher:

@@ -28,7 +28,7 @@ async def repair(held: Held, runs: Runs, removal: Removal) -> None:
     for container in held.store.all():
         live = held.of(container)
         if container.state.status is Status.REMOVING:
-            removal.discard(container, live)
+            removal.discard(container, live, volumes=container.host.auto_remove)
             continue
         if container.state.status is Status.RESTARTING:
             await _interrupted(held, runs, container, live)
@@ -55,9 +55,10 @@ async def _reconnect(held: Held, runs: Runs, removal: Removal, container: Contai
         await found.wait()
         if container.host.auto_remove:
             move(container, Status.REMOVING)
-            removal.discard(container, live)
+            removal.discard(container, live, volumes=True)
         return
     container.state.pid = found.pid
+    held.mounting.resume(container)
     runs.watch(container, live, found)
 
 

@@ -69,6 +69,9 @@ class Runs:
                 endpoint, shared = None, held.folder(joins.donor)
                 container.config = msgspec.structs.replace(container.config, hostname=joins.donor.hostname)
                 netns = done.enter_context(_namespace(joins.network))
+            undo.callback(held.mounting.end, container)
+            with trace.span("volumes.mount") if container.mounts else contextlib.nullcontext():
+                await held.mounting.begin(container)
             with trace.span("containers.spec"):
                 made = spec.runtime_spec(container, shared, held.parts.paths.tag, joins)
             request = launch.LaunchRequest(
@@ -131,6 +134,7 @@ class Runs:
         if status.oom_killed and not live.oom_told:
             self._held.event("oom", container)
         self._held.event("die", container, exitCode=str(status.code), execDuration=str(int(ran)))
+        self._held.mounting.end(container)
         live.tell(status.code)
         # Those who waited for the end need not wait for this; whoever wants the container's lock does.
         await self._held.parts.networks.detach(container.id)
@@ -190,7 +194,7 @@ class Runs:
         """It does not run and will not by itself: with --rm it goes."""
         if container.host.auto_remove:
             move(container, Status.REMOVING)
-            self._removal.discard(container, live)
+            self._removal.discard(container, live, volumes=True)
 
     def _image(self, container: Container) -> Image | None:
         try:

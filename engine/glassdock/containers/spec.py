@@ -11,16 +11,15 @@ Source: https://github.com/opencontainers/runtime-spec, https://github.com/moby/
 from __future__ import annotations
 
 import os
-import posixpath
 import signal
 from pathlib import Path
 
 import msgspec
 
-from glassdock.containers import devices, files, limits, logging, modes, reach, restarts, security
-from glassdock.containers.config import HostConfig, MountPoint, check_health, refuse_unsupported
+from glassdock.containers import devices, files, limits, logging, modes, mountpoints, reach, restarts, security
+from glassdock.containers.config import HostConfig, check_health, refuse_unsupported
 from glassdock.containers.model import Container
-from glassdock.errors import CommandNotExecutable, CommandNotFound, InvalidParameter, NotSupported
+from glassdock.errors import CommandNotExecutable, CommandNotFound, InvalidParameter
 from glassdock.network.model import PortBinding
 from glassdock.oci import runtime as oci
 from glassdock.runtime import capabilities, cgroups, defaults
@@ -204,17 +203,18 @@ def _mounts(container: Container, folder: Path) -> tuple[oci.Mount, ...]:
     if host.ipc_mode == "none":
         base = [mount for mount in base if mount.destination != "/dev/shm"]
     own = [oci.Mount(target, "bind", str(folder / name), ("rbind", "rprivate")) for name, target in files.NAMES.items()]
-    asked = [_bind(bind) for bind in host.binds or ()]
-    asked += [_mount_point(mount) for mount in host.mounts or ()]
+    asked = [mountpoints.entry(point) for point in container.mounts]
     asked += [
-        oci.Mount(_absolute(target), "tmpfs", "tmpfs", ("nosuid", "nodev", "noexec", *options.split(",")))
-        if options
-        else oci.Mount(_absolute(target), "tmpfs", "tmpfs", ("nosuid", "nodev", "noexec"))
+        oci.Mount(mountpoints.absolute(target), "tmpfs", "tmpfs", ("nosuid", "nodev", "noexec", *_words(options)))
         for target, options in (host.tmpfs or {}).items()
     ]
     asked.sort(key=lambda mount: mount.destination.count("/"))  # a mount inside a mount comes later
     taken = {mount.destination for mount in asked}
     return tuple(mount for mount in (*base, *own) if mount.destination not in taken) + tuple(asked)
+
+
+def _words(options: str) -> tuple[str, ...]:
+    return tuple(options.split(",")) if options else ()
 
 
 def _shared(mount: oci.Mount) -> oci.Mount:
@@ -226,50 +226,6 @@ def _shared(mount: oci.Mount) -> oci.Mount:
 
 def _shm(option: str, size: int) -> str:
     return f"size={size}" if option.startswith("size=") else option
-
-
-def _bind(text: str) -> oci.Mount:
-    parts = text.split(":")
-    if len(parts) not in (2, 3):
-        raise InvalidParameter(f"invalid volume specification: {text!r}", "Write /on/the/host:/in/the/container[:ro].")
-    source, target = parts[0], _absolute(parts[1])
-    modes = [mode for mode in (parts[2].split(",") if len(parts) == 3 else ()) if mode not in ("rw", "z", "Z")]
-    if not source.startswith("/"):
-        raise NotSupported(f"named volume {source!r}: volumes are not supported yet", "Bind a folder of the host.")
-    return oci.Mount(target, "bind", source, ("rbind", "rprivate", "nodev", *modes))
-
-
-def _mount_point(mount: MountPoint) -> oci.Mount:
-    target = _absolute(mount.target)
-    read_only = ("ro",) if mount.read_only else ()
-    if mount.type == "bind":
-        wrong = 'invalid mount config for type "bind": '
-        if not mount.source:
-            raise InvalidParameter(f"{wrong}field Source must not be empty")
-        if not mount.source.startswith("/"):
-            raise InvalidParameter(f"{wrong}invalid mount path: '{mount.source}' mount path must be absolute")
-        asked = mount.bind_options or {}
-        if not os.path.exists(mount.source) and not asked.get("CreateMountpoint"):
-            raise InvalidParameter(f"{wrong}bind source path does not exist: {mount.source}")
-        how = "bind" if asked.get("NonRecursive") else "rbind"
-        return oci.Mount(
-            target, "bind", mount.source, (how, asked.get("Propagation") or "rprivate", "nodev", *read_only)
-        )
-    if mount.type == "tmpfs":
-        options = mount.tmpfs_options or {}
-        size = (f"size={options['SizeBytes']}",) if options.get("SizeBytes") else ()
-        mode = (f"mode={options['Mode']:o}",) if options.get("Mode") else ()
-        return oci.Mount(target, "tmpfs", "tmpfs", ("nosuid", "nodev", "noexec", *size, *mode, *read_only))
-    raise NotSupported(f"mounts of type {mount.type!r} are not supported yet", "Use bind or tmpfs.")
-
-
-def _absolute(target: str) -> str:
-    if not target.startswith("/"):
-        raise InvalidParameter(f"invalid mount path: {target!r} must be absolute")
-    clean = posixpath.normpath("/" + target.lstrip("/"))
-    if clean == "/":
-        raise InvalidParameter("invalid specification: destination can't be '/'")
-    return clean
 
 
 def _rlimits(host: HostConfig) -> tuple[oci.Rlimit, ...]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from glassdock import trace
-from glassdock.containers import files, spec
+from glassdock.containers import files, mountpoints, spec
 from glassdock.containers.config import Config, HostConfig, NetworkingConfig
 from glassdock.containers.model import Container
 from glassdock.containers.parts import refused
@@ -72,6 +72,7 @@ class Runner:
             config=Config(cmd=request.argv, env=request.env, working_dir=request.cwd, user=request.user),
             host=request.host,
             networking=NetworkingConfig(),
+            mounts=mountpoints.asked(Config(), request.host, lambda _: ()),
         )
         folder = Path(tempfile.mkdtemp(prefix="step-", dir=self.paths.tmp))
         async with contextlib.AsyncExitStack() as undo:

@@ -45,11 +45,6 @@ async def plugin(request: web.Request) -> web.StreamResponse:
     raise NotFound(f'plugin "{request.match_info["name"]}" not found')
 
 
-async def volumes(_: web.Request) -> web.StreamResponse:
-    """GET /volumes."""
-    return answers.json({"Volumes": [], "Warnings": None})
-
-
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/swarm", swarm),
     ("GET", "/swarm/unlockkey", swarm),
@@ -63,5 +58,4 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     *(("POST", f"/{kind}/create", swarm) for kind in ("services", "secrets", "configs")),
     ("GET", "/plugins", plugins),
     ("GET", "/plugins/{name:.+}/json", plugin),
-    ("GET", "/volumes", volumes),
 )

@@ -26,6 +26,7 @@ from glassdock.daemon import (
     stats,
     system,
     transport,
+    volumes,
 )
 from glassdock.daemon.answers import API_VERSION, ENGINE, MIN_API_VERSION, Handler
 from glassdock.engine import Engine
@@ -43,7 +44,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/images/prune", disk.prune_images),
     ("POST", "/build/prune", disk.prune_build),
     ("POST", "/networks/prune", networks.prune),
-    ("POST", "/volumes/prune", disk.prune_volumes),
+    ("POST", "/volumes/prune", volumes.prune),
     # containers
     ("GET", "/containers/json", containers.ps),
     ("POST", "/containers/create", containers.create),
@@ -90,6 +91,11 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/networks/{name}", networks.inspect),
     ("POST", "/networks/create", networks.create),
     ("DELETE", "/networks/{name}", networks.remove),
+    # volumes
+    ("GET", "/volumes", volumes.ls),
+    ("POST", "/volumes/create", volumes.create),
+    ("GET", "/volumes/{name}", volumes.inspect),
+    ("DELETE", "/volumes/{name}", volumes.remove),
     *absent.ROUTES,
     # what only this engine has
     ("GET", "/glassdock/status", glassdock.status),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import os
 import stat as modes
 import tempfile
@@ -21,12 +22,13 @@ from aiohttp import web
 
 from glassdock.build import archive as archives
 from glassdock.build import copying
-from glassdock.build.rooted import in_roots
+from glassdock.containers.model import Container
 from glassdock.daemon import answers, rooted, views
 from glassdock.daemon.answers import ENGINE
 from glassdock.daemon.rooted import Found, in_container
 from glassdock.errors import Forbidden, InvalidParameter
 from glassdock.images import layer
+from glassdock.unionfs.rooted import in_roots
 
 _CHUNK = 1 << 18
 # Go's os.FileMode, which is not the kernel's.
@@ -72,16 +74,27 @@ async def put(request: web.Request) -> web.StreamResponse:
     engine = request.app[ENGINE]
     container = engine.containers.get(request.match_info["name"])
     path = _path(request)
-    if container.host.readonly_rootfs:
-        raise Forbidden("container rootfs is marked read-only", "Copy into a writable mount from inside, with exec.")
     with tempfile.TemporaryDirectory(dir=engine.paths.tmp, prefix="cp-") as folder:
         with tempfile.TemporaryFile(dir=engine.paths.tmp) as spool:
             async for chunk in request.content.iter_chunked(_CHUNK):
                 spool.write(chunk)
             await asyncio.to_thread(_unpack, spool, Path(folder))
-        await in_container(engine, container, lambda root: _copy_in(root, path, folder))
+        try:
+            await in_container(engine, container, lambda root: _copy_in(root, path, folder))
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            raise _read_only(container, path) from error
         engine.containers.event("extract-to-dir", container, path=path)
     return web.Response(status=200)
+
+
+def _read_only(container: Container, path: str) -> Forbidden:
+    """What of it cannot be written: the volume that the path is on, or the root."""
+    inside = os.path.normpath("/" + path.lstrip("/")) + "/"
+    if any(inside.startswith(point.destination + "/") for point in container.mounts if not point.writable):
+        return Forbidden("mounted volume is marked read-only", "Copy by another container that may write to it.")
+    return Forbidden("container rootfs is marked read-only", "Copy into a volume that can be written.")
 
 
 def _unpack(spool: IO[bytes], folder: Path) -> None:

@@ -116,7 +116,9 @@ async def wait(request: web.Request) -> web.StreamResponse:
 
 async def remove(request: web.Request) -> web.StreamResponse:
     """DELETE /containers/{name}."""
-    await request.app[ENGINE].containers.remove(request.match_info["name"], force=flag(request, "force"))
+    await request.app[ENGINE].containers.remove(
+        request.match_info["name"], force=flag(request, "force"), volumes=flag(request, "v")
+    )
     return web.Response(status=204)
 
 
@@ -169,6 +171,9 @@ _FILTERS: dict[str, Callable[[Engine, Container, str], bool]] = {
     "ancestor": lambda engine, container, value: (
         value in (engine.image_name(container), container.config.image)
         or container.image.removeprefix("sha256:").startswith(value.removeprefix("sha256:"))
+    ),
+    "volume": lambda _, container, value: any(
+        value in (point.name, point.destination, point.source) for point in container.mounts
     ),
     "network": lambda _, container, value: any(
         value in (endpoint.network_name, endpoint.network_id) for endpoint in container.endpoints

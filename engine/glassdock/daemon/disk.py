@@ -1,10 +1,10 @@
 """What takes space, and giving it back: `docker system df`, `docker system prune` and its parts.
 
-Interface: handlers of `GET /system/df` and of `POST /containers/prune`, `/images/prune`, `/build/prune`,
-`/volumes/prune`; `checked` and `selected` for the filters of any prune.
+Interface: handlers of `GET /system/df` and of `POST /containers/prune`, `/images/prune`, `/build/prune`;
+`checked` and `selected` for the filters of any prune.
 
 Rules: what is in use stays, whatever was asked. Sizes are those of files, counted once; a layer counts as given back
-only when it is gone. There are no volumes yet: nothing of them is ever removed.
+only when it is gone.
 
 Source: https://docs.docker.com/reference/api/engine/version/v1.47/#tag/System/operation/SystemDataUsage
 """
@@ -46,7 +46,7 @@ async def df(request: web.Request) -> web.StreamResponse:
     if "container" in kinds:
         found["Containers"] = await asyncio.to_thread(_containers, engine)
     if "volume" in kinds:
-        found["Volumes"] = []
+        found["Volumes"] = await asyncio.to_thread(_volumes, engine)
     if "build-cache" in kinds:
         found["BuildCache"] = await asyncio.to_thread(_cache, engine)
         found["BuilderSize"] = sum(row["Size"] for row in found["BuildCache"])
@@ -67,6 +67,15 @@ def _containers(engine: Engine) -> list[dict[str, Any]]:
                 below = engine.images.get(container.image).size
             row = views.container_summary(container, engine.image_name(container))
             rows.append(row | {"SizeRw": own, "SizeRootFs": own + below})
+    return rows
+
+
+def _volumes(engine: Engine) -> list[dict[str, Any]]:
+    rows = []
+    for one in engine.volumes.all():
+        with contextlib.suppress(KeyError, OSError):  # one that goes while we look
+            used = {"RefCount": len(engine.volumes.holders(one.name)), "Size": engine.volumes.usage(one.name)}
+            rows.append(views.volume(one, engine.volumes.data(one.name)) | {"UsageData": used})
     return rows
 
 
@@ -142,11 +151,6 @@ async def prune_build(request: web.Request) -> web.StreamResponse:
     engine.events.publish("builder", "prune", "", {"reclaimed": str(space)})
     caches = [chain.removeprefix("sha256:") for chain in gone]
     return answers.json({"CachesDeleted": caches or None, "SpaceReclaimed": space})
-
-
-async def prune_volumes(_: web.Request) -> web.StreamResponse:
-    """POST /volumes/prune."""
-    return answers.json({"VolumesDeleted": None, "SpaceReclaimed": 0})
 
 
 def checked(wanted: Filters, *known: str) -> Filters:

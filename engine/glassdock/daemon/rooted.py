@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from glassdock.build.rooted import in_roots
+from glassdock.containers import mounting
 from glassdock.containers.model import Container
 from glassdock.engine import Engine
 from glassdock.errors import InvalidParameter, NotFound
@@ -33,8 +33,10 @@ from glassdock.images import pack
 from glassdock.images.compression import Sink
 from glassdock.images.pack import Hashing
 from glassdock.images.tar import BLOCK
-from glassdock.linux.openat2 import open_in_root
+from glassdock.linux.mount import MountAttr, mount_setattr
+from glassdock.linux.openat2 import make_directories, open_in_root
 from glassdock.unionfs import trees
+from glassdock.unionfs.rooted import in_roots
 from glassdock.unionfs.trees import Node
 
 T = TypeVar("T")
@@ -61,7 +63,19 @@ async def in_container(engine: Engine, container: Container, work: Callable[[int
         finally:
             os.close(root)
     mount = engine.snapshots.mount_of(container.id)
-    return await in_roots([mount], engine.paths.tmp, lambda roots: work(roots[0]))
+    async with engine.containers.lent(container):
+        return await in_roots([mount], engine.paths.tmp, lambda roots: _with_volumes(container, roots[0], work))
+
+
+def _with_volumes(container: Container, root: int, work: Callable[[int], T]) -> T:
+    """What a start would mount in the root is there, too; an image that has a file in the way is looked at without."""
+    if container.host.readonly_rootfs:
+        for point in container.mounts:
+            with contextlib.suppress(OSError):
+                os.close(make_directories(root, point.destination))
+        mount_setattr(root, add=MountAttr.RDONLY)
+    mounting.attach(container.mounts, root)
+    return work(root)
 
 
 def _running_root(container: Container) -> int | None:

@@ -18,9 +18,9 @@ import msgspec
 from glassdock.containers.model import Container, Health, Status
 from glassdock.images.model import Image
 from glassdock.network.model import Network
+from glassdock.volumes import Volume
 
 RUNTIME = "runc"  # the name that clients know for the default runtime (decision 0090)
-_PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 
 
 def when(nanoseconds: int) -> str:
@@ -100,30 +100,34 @@ def _host_config(container: Container) -> dict[str, Any]:
 
 def _mounts(container: Container) -> list[dict[str, Any]]:
     rows = []
-    for bind in container.host.binds or ():
-        source, target, *mode = bind.split(":")
+    for point in container.mounts:
+        named = {"Name": point.name} if point.name else {}
         rows.append(
             {
-                "Type": "bind",
-                "Source": source,
-                "Destination": target,
-                "Mode": ":".join(mode),
-                "RW": "ro" not in ",".join(mode).split(","),
-                "Propagation": next((word for word in ",".join(mode).split(",") if word in _PROPAGATIONS), "rprivate"),
-            }
-        )
-    for mount in container.host.mounts or ():
-        rows.append(
-            {
-                "Type": mount.type,
-                "Source": mount.source or "",
-                "Destination": mount.target,
-                "Mode": "",
-                "RW": not mount.read_only,
-                "Propagation": "rprivate" if mount.type == "bind" else "",
+                "Type": point.type,
+                **named,
+                "Source": point.source,
+                "Destination": point.destination,
+                **({"Driver": point.driver} if point.driver else {}),
+                "Mode": point.mode,
+                "RW": point.writable,
+                "Propagation": point.propagation,
             }
         )
     return rows
+
+
+def volume(found: Volume, data: Path) -> dict[str, Any]:
+    """A row of `GET /volumes`, and `GET /volumes/{name}`."""
+    return {
+        "CreatedAt": f"{dt.datetime.fromtimestamp(found.created // 1_000_000_000, dt.UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "Driver": found.driver,
+        "Labels": found.labels or None,
+        "Mountpoint": str(data),
+        "Name": found.name,
+        "Options": found.options or None,
+        "Scope": "local",
+    }
 
 
 def _network_settings(container: Container) -> dict[str, Any]:

@@ -31,7 +31,19 @@ from glassdock import trace
 from glassdock.errors import StartFailed
 from glassdock.linux import clone, prctl
 from glassdock.linux.mount import AT_FDCWD, MountAttr, OpenTree, mount_setattr, open_tree
-from glassdock.runtime import birth, cgroups, counted, devices, init, listener, messages, namespaces, plan, userns
+from glassdock.runtime import (
+    below,
+    birth,
+    cgroups,
+    counted,
+    devices,
+    init,
+    listener,
+    messages,
+    namespaces,
+    plan,
+    userns,
+)
 from glassdock.runtime.cgroups import Cgroup
 from glassdock.runtime.messages import Failure, Report, Task
 from glassdock.runtime.plan import AnyStep, Plan
@@ -206,6 +218,8 @@ def _open_source(source: str, views: dict[str, str]) -> int:
         return os.open(rest, os.O_RDONLY | os.O_CLOEXEC)
     if kind == "count":
         return counted.namespace(int(rest))
+    if kind == "below":
+        return below.open_below(rest)
     if kind == "idmap":
         return _shifted(rest, views)
     return devices.open_node(source)

@@ -42,6 +42,7 @@ _PROPAGATION = {
     "unbindable": MountFlag.UNBINDABLE,
 }
 _IGNORED = {"defaults", "async", "atime", "nomand", "norelatime", "nostrictatime", "silent", "loud", "z", "Z"}
+SUBPATH = "x-glassdock.subpath"  # of a bind: only this path below the source, whoever writes there meanwhile
 _REFUSED = {"tmpcopyup", "remount", "mand", "iversion"}
 
 

@@ -271,13 +271,18 @@ def _bind(entry: MountEntry, where: str, words: options.Options, ids: Ids | None
     _keep_out_of_proc(where)
     if not posixpath.isabs(entry.source) or "\0" in entry.source:
         raise InvalidParameter(f"invalid mount source {entry.source!r}: it must be an absolute path")
-    if words.data:
-        raise InvalidParameter(f"invalid option {words.data[0][0]!r} for a bind mount")
+    below = dict(words.data).get(options.SUBPATH, "")
+    if unknown := [key for key, _ in words.data if key != options.SUBPATH]:
+        raise InvalidParameter(f"invalid option {unknown[0]!r} for a bind mount")
     add = words.add | words.recursive_add | (MountAttr.NODEV & ~words.clear)
+    # `ro` is about this mount; what is mounted below it keeps its own mode, unless it is `rro`.
+    top = words.add & MountAttr.RDONLY & ~words.recursive_add
     recursive = words.recursive or not words.bind
-    spread, below = int(words.propagation), words.shift == "ridmap"
+    spread, deep = int(words.propagation), words.shift == "ridmap"
     shown = _shift(entry, words, ids)
-    return BindMount(where, entry.source, int(add), int(words.clear), recursive, spread, shown, below)
+    return BindMount(
+        where, entry.source, int(add & ~top), int(words.clear), recursive, spread, shown, deep, int(top), below
+    )
 
 
 def _shift(entry: MountEntry, words: options.Options, ids: Ids | None) -> Ids | None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import errno
 import os
+import posixpath
 import stat
 
 import msgspec
@@ -28,6 +29,7 @@ from glassdock.linux import mount as linux
 from glassdock.linux.mount import AT_FDCWD, MountAttr, MountFlag, OpenTree, UmountFlag
 from glassdock.linux.openat2 import Resolve, make_directories, open_in_root, openat2
 from glassdock.runtime import filesystems
+from glassdock.runtime.below import Below
 from glassdock.runtime.stage import Stage, Step, attempt
 from glassdock.runtime.userns import Ids
 from glassdock.unionfs.mounts import Mount
@@ -132,7 +134,7 @@ class Shifted(msgspec.Struct, frozen=True):
 
 
 class BindMount(Step, frozen=True, tag="bind"):
-    """A file or folder of the machine's, seen from inside as well."""
+    """A file or folder of the machine's, seen from inside as well; `top` is not for mounts below."""
 
     destination: str
     source: str
@@ -142,14 +144,18 @@ class BindMount(Step, frozen=True, tag="bind"):
     propagation: int = int(MountFlag.PRIVATE)
     ids: Ids | None = None
     shift_below: bool = False
+    top: int = 0
+    subpath: str = ""
 
     def describe(self) -> str:
-        mode = "read-only" if self.add & MountAttr.RDONLY else "writable"
+        mode = "read-only" if (self.add | self.top) & MountAttr.RDONLY else "writable"
         owners = f", owners shifted: {self.ids.describe()}" if self.ids else ""
-        return f"bind {self.source} on {self.destination}, {mode}{owners}"
+        return f"bind {posixpath.join(self.source, self.subpath)} on {self.destination}, {mode}{owners}"
 
     def sources(self) -> tuple[str, ...]:
         source = f"{'rbind' if self.recursive else 'bind'}:{self.source}"
+        if self.subpath:
+            source = "below:" + msgspec.json.encode(Below(self.source, self.subpath, self.recursive)).decode()
         if self.ids:
             source = "idmap:" + msgspec.json.encode(Shifted(source, self.ids, self.shift_below)).decode()
         return (source,)
@@ -167,6 +173,8 @@ class BindMount(Step, frozen=True, tag="bind"):
                     propagation=MountFlag(self.propagation),
                     recursive=self.recursive,
                 )
+                if self.top:
+                    linux.mount_setattr(tree, add=MountAttr(self.top))
                 attach(tree, target)
             finally:
                 os.close(tree)

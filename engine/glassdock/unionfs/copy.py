@@ -2,6 +2,7 @@
 
 Interface:
 - `Copy(tmp)`: the driver for where overlayfs is refused (see `drivers.py`).
+- `duplicate(source, target)`: the same folder again.
 - `pour(layer, target, place)`: lay one layer over a folder: whiteouts remove, the rest is added by `place`.
 - `compare(root, flat, born)`: what was changed in a copy since.
 
@@ -141,7 +142,12 @@ class Copy:
 
 
 def pour(
-    layer: Path, target: Path, place: Place, *, only: set[bytes] | None = None, deleted: set[bytes] | None = None
+    layer: Path | bytes,
+    target: Path,
+    place: Place,
+    *,
+    only: set[bytes] | None = None,
+    deleted: set[bytes] | None = None,
 ) -> None:
     """Lay `layer` over what is in `target`; of its paths `only` these, and with whiteouts for those `deleted`."""
     times: list[tuple[bytes, os.stat_result]] = []
@@ -170,6 +176,11 @@ def pour(
     _dress_top(layer, target)
 
 
+def duplicate(source: int, target: Path) -> None:
+    """Make the empty folder `target` like the open directory: all that is below, owners, modes and hard links."""
+    pour(b"/proc/self/fd/%d/." % source, target, _Copier(target))
+
+
 def _directory(node: Node, directory: int) -> None:
     """Merge a directory into what is there, or replace that."""
     source = node.open()
@@ -191,7 +202,7 @@ def _directory(node: Node, directory: int) -> None:
         os.close(source)
 
 
-def _dress_top(layer: Path, target: Path) -> None:
+def _dress_top(layer: Path | bytes, target: Path) -> None:
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     source = os.open(layer, flags)
     try:
