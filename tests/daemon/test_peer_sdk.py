@@ -53,12 +53,13 @@ def test_an_unknown_log_driver_is_named(ready: Daemon) -> None:
 
 
 def test_the_propagation_of_a_bind_is_shown(ready: Daemon) -> None:
-    made = ready.sdk.containers.create("busybox", "true", volumes=[f"{ready.folder}:/data:ro,rshared"])
+    asked = ready.sdk.api.create_host_config(binds=[f"{ready.folder}:/data:ro,rshared"])
+    made = ready.sdk.containers.get(ready.sdk.api.create_container("busybox", "true", host_config=asked)["Id"])
     try:
         (mount,) = made.attrs["Mounts"]
         assert (mount["RW"], mount["Propagation"]) == (False, "rshared")
     finally:
-        made.remove()
+        made.remove(v=True)
 
 
 def test_attach_gives_what_was_written_before(ready: Daemon) -> None:
