@@ -90,7 +90,6 @@ class Engine:
             events = Bus()
             networks = Networks(paths)
             volumes = Volumes(paths, events)
-            volumes.load()
             launcher = None
             if can_run:
                 cgroups.claim()

@@ -349,6 +349,7 @@ class Manager:
     def load(self) -> list[Container]:
         """Read the records of an earlier daemon; before `repair`."""
         found = self._store.load()
+        self._parts.volumes.load()
         names = {
             container.id: {point.name for point in container.mounts if point.type == "volume"} for container in found
         }
