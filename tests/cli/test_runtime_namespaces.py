@@ -93,6 +93,26 @@ def test_what_is_not_named_is_the_runtimes_own(runtime: Runtime, kind: str) -> N
         runtime("delete", "--force", "one")
 
 
+def test_without_a_mount_namespace_its_mounts_are_the_machines(runtime: Runtime) -> None:
+    runtime.change(lambda spec: spec["linux"].update(maskedPaths=[], readonlyPaths=[]))
+    namespaces(runtime, *({"type": one} for one in FILES if one not in ("mount", "user", "time")))
+    root = runtime.folder / "rootfs"
+    pid = runtime.begin()
+    try:
+        assert inode(pid, "mnt") == inode("self", "mnt")
+        assert f" {root} " in Path("/proc/self/mountinfo").read_text()
+        for told in (os.listdir(f"/proc/{pid}/root"), runtime("exec", "one", "ls", "/").stdout.split()):
+            assert sorted(told) == sorted(os.listdir(root))
+    finally:
+        runtime("delete", "--force", "one")
+        subprocess.run(["umount", "-R", "--lazy", str(root)], check=True, timeout=10)
+    runtime.change(lambda spec: spec["process"].update(args=["nosuch"]))
+    assert runtime("create", "one", check=False).returncode == 1
+    assert f" {root}" not in Path("/proc/self/mountinfo").read_text()
+    runtime.change(lambda spec: spec["linux"].update(maskedPaths=["/proc/kcore"]))
+    assert "without a private MNT namespace" in runtime("create", "one", check=False).stderr
+
+
 def test_the_maps_of_a_joined_user_namespace_have_to_be_the_ones_that_are_told(runtime: Runtime) -> None:
     one = [{"containerID": 0, "hostID": 5000, "size": 1}]
     process = subprocess.Popen(["unshare", "--user", "--map-root-user", "sleep", "100"])

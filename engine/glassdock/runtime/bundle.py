@@ -26,7 +26,7 @@ from typing import Any, cast
 import msgspec
 
 from glassdock.errors import Conflict, InvalidParameter, NotFound, StartFailed
-from glassdock.linux import clone
+from glassdock.linux import clone, mount
 from glassdock.oci import runtime as oci
 from glassdock.runtime import (
     birth,
@@ -138,6 +138,8 @@ def create(place: Place, bundle: Bundle, wishes: Wishes) -> tuple[Record, list[s
     with contextlib.ExitStack() as undo:
         undo.callback(place.remove)
         place.keep(bundle.data)
+        if not made.has_own_mounts():
+            undo.callback(_unmount, bundle.rootfs)
         group = cgroups.open_cgroup(cgroup_path)
         if group.exists() and group.pids():
             raise Conflict(f"container's cgroup is not empty: {cgroup_path}")
@@ -405,6 +407,12 @@ def _end(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, 0)
+
+
+def _unmount(rootfs: str) -> None:
+    """What a create that failed has mounted on the machine itself."""
+    with contextlib.suppress(OSError):  # nothing yet
+        mount.umount2(rootfs, mount.UmountFlag.DETACH)
 
 
 def _wait_for_end(record: Record) -> None:

@@ -23,7 +23,7 @@ from glassdock import trace
 from glassdock.errors import StartFailed
 from glassdock.linux import keyctl, prctl
 from glassdock.runtime import init, messages, plan, process
-from glassdock.runtime.bundle_root import MoveRoot
+from glassdock.runtime.bundle_root import ChangeRoot, MoveRoot
 from glassdock.runtime.cgroups import Cgroup
 from glassdock.runtime.messages import Report, Task
 from glassdock.runtime.plan import Plan
@@ -75,7 +75,7 @@ def run(entry: Entry, stage: Stage | None = None) -> NoReturn:
                 _own_keyring(entry.id, stage)
             number = 0
             for step in (*plan.early(entry.plan.namespaces), *entry.steps):
-                if isinstance(step, Pivot | MoveRoot):
+                if isinstance(step, Pivot | MoveRoot | ChangeRoot):
                     number = _before_pivot(entry)
                 init.do(step, stage)
             task = Task(entry.id, "", entry.plan, stdin=True, terminal=entry.terminal)

@@ -1,6 +1,7 @@
 """The root of a bundle: it is a folder already, so it only has to become a mount, and then `/`.
 
-Interface (steps): `BindRoot` in the place of `MountRoot`; `MoveRoot` in that of `Pivot`, if `--no-pivot` asks for it.
+Interface (steps): `BindRoot` in the place of `MountRoot`; `MoveRoot` in that of `Pivot`, if `--no-pivot` asks for it,
+`ChangeRoot` where there is no mount namespace of its own.
 
 Rules: as in rootfs.py. Without pivot_root(2), which a RAM disk refuses, the machine's root stays mounted below ours:
 the mount is moved over it, and what is below can no longer be named. The kernel still sees it, and lets whoever makes a
@@ -60,6 +61,26 @@ class MoveRoot(Step, frozen=True, tag="move_root"):
             linux.mount(self.path, "/", None, MountFlag.MOVE)
             os.chroot(".")
             os.chdir("/")
+
+
+class ChangeRoot(Step, frozen=True, tag="change_root"):
+    """The root becomes `/` for the process alone: it shares the machine's mounts, which cannot be pivoted away."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"chroot {self.path}, in the machine's mount namespace"
+
+    def apply(self, stage: Stage) -> None:
+        with attempt("chroot"):
+            if stage.root >= 0:
+                os.fchdir(stage.root)
+                os.close(stage.root)
+            else:  # an exec, which made nothing
+                os.chdir(self.path)
+            os.chroot(".")
+            os.chdir("/")
+            stage.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _whole_views(root: str) -> list[str]:

@@ -27,6 +27,7 @@ from glassdock.errors import StartFailed
 from glassdock.linux import clone, prctl
 from glassdock.linux.clone import KINDS, CloneFlag
 from glassdock.runtime import capabilities, counted, init, messages, process, userns
+from glassdock.runtime.bundle_root import ChangeRoot
 from glassdock.runtime.capabilities import DropBounding, SetCapabilities
 from glassdock.runtime.cgroup_places import Places
 from glassdock.runtime.cgroups import Cgroup
@@ -198,6 +199,9 @@ def _join(entry: Entry, stage: Stage, container: int, in_cgroup: bool) -> None:
             userns.become_root()
             prctl.set_dumpable(False)
             prctl.set_parent_death_signal(signal.SIGKILL)
+        for step in entry.plan.steps:
+            if isinstance(step, ChangeRoot):
+                init.do(step, stage)
         os.chdir("/")
         stage.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         if any(isinstance(step, ExecLabel) for step in entry.plan.steps):

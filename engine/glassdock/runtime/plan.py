@@ -24,6 +24,7 @@ from glassdock.linux.mount import MountAttr
 from glassdock.oci.runtime import Device, Linux, Process, Spec
 from glassdock.oci.runtime import Mount as MountEntry
 from glassdock.runtime import cgroups, defaults, labels, options, plan_namespaces, plan_process, rootfs
+from glassdock.runtime.bundle_root import ChangeRoot
 from glassdock.runtime.devices import DeviceLinks, DeviceNode, Fifo
 from glassdock.runtime.listener import Listener
 from glassdock.runtime.namespaces import Domainname, Hostname, JoinNamespace, Loopback, OwnCgroupRoot
@@ -70,6 +71,7 @@ AnyStep: TypeAlias = (
     | ReadonlyPaths
     | MaskPaths
     | Pivot
+    | ChangeRoot
     | Propagate
     | Fifo
     | ReadonlyRoot
@@ -112,6 +114,10 @@ class Plan(msgspec.Struct, frozen=True):
         told = [step.describe() for step in (*early(self.namespaces), *self.steps)]
         told += [step.describe() for step in self.last]
         return [*before, first, *told, f"execute {' '.join(self.args)}"]
+
+    def has_own_mounts(self) -> bool:
+        """False where the container shares the machine's mounts."""
+        return not any(isinstance(step, ChangeRoot) for step in self.steps)
 
     def differs(self, kind: str) -> bool:
         """True where a namespace of that kind is new, or was joined outside."""
@@ -194,7 +200,7 @@ def make(
         steps.append(Terminal(size.height if size else 0, size.width if size else 0))
     steps += _kernel_view(linux, arranged)
     steps += _settings(spec, body, arranged)
-    steps.append(Pivot())
+    steps.append(Pivot() if arranged.has("mount") else ChangeRoot(target))
     if arranged.after_pivot:
         steps.append(Propagate(arranged.after_pivot))
     if spec.root and spec.root.readonly:

@@ -67,7 +67,7 @@ def arrange(spec: Spec, root: Mount, target: str, *, netns: bool, shift: bool) -
     _check_user(linux, new, joined)
     _check_time(linux, new, joined)
     if "mount" not in new and "mount" not in joined:
-        raise InvalidParameter("a container needs a mount namespace of its own")
+        _check_machines_mounts(linux, shift)
     ids = Ids(linux.uid_mappings, linux.gid_mappings, joined.get("user", ""))
     own_user = "user" in new or "user" in joined
     wanted = options.propagation(linux.rootfs_propagation or "private")[0]
@@ -116,6 +116,17 @@ def _outside(
 
 def _offset(item: str, values: dict[str, int]) -> tuple[str, int, int]:
     return item, values.get("secs", 0), values.get("nanosecs", 0)
+
+
+def _check_machines_mounts(linux: Linux, shift: bool) -> None:
+    """Only a bundle may ask for it: what is mounted for the container is then mounted on the machine, and stays."""
+    if shift:
+        raise InvalidParameter("a container needs a mount namespace of its own")
+    if linux.masked_paths or linux.readonly_paths:
+        raise InvalidParameter(
+            "unable to restrict sys entries without a private MNT namespace",
+            "Leave maskedPaths and readonlyPaths out, or give the container a mount namespace.",
+        )
 
 
 def _check_user(linux: Linux, new: tuple[str, ...], joined: dict[str, str]) -> None:
