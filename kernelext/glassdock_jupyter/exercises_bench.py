@@ -3,7 +3,7 @@
 Interface (for `check.py` and `start.py`):
 - `Bench`: `.values` (the learner's names and numbers), `.client` (the docker SDK); `.container(name)`, `.image(name)`,
   each None where there is none; `.settled(name)`, a container that has ended or lived a while;
-  `.written(container, path)`, from its writable layer; `.build(name, files)` and `.labels` for a start.
+  `.written(container, path)`, what it has written itself; `.build(name, files)` and `.labels` for a start.
 - `SeenContainer`: `.running`, `.exit_code`, `.pid`, `.environment` and `.arguments` of the live process from /proc.
 - `SeenImage`: `.layers`, `.read(path)` (the merged view), `.holds(path)` (every layer that has the bytes on disk).
 - `Finding(ok, claim, saw, expected, why)`: one line of a report.
@@ -29,6 +29,7 @@ from glassdock.unionfs.overlay import Snapshotter
 from glassdock_jupyter.exercises_catalog import Text
 
 _A_MOMENT = 1.0
+_MODIFIED, _ADDED = 0, 1  # the kinds of `docker diff`
 LABEL = "glassdock.exercise"
 """What a start puts on everything that it makes, so that a reset finds it."""
 
@@ -246,9 +247,14 @@ class Bench:
         self.client.images.build(fileobj=context, custom_context=True, tag=name, rm=True)
 
     def written(self, container: SeenContainer, path: str) -> bytes | None:
-        """The file that the container itself has written at `path`, in its writable layer; None where it has none."""
-        upper = SeenLayer("", 0, "", self._snapshotter().upper(container.id))
-        return upper.bytes_at(path)
+        """The file that the container itself has written at `path`, as `docker diff` has it; None where it has none."""
+        changes = self.client.api.diff(container.id) or []
+        if not any(change["Path"] == path and change["Kind"] in (_MODIFIED, _ADDED) for change in changes):
+            return None
+        chunks, _ = self.client.api.get_archive(container.id, path)
+        with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+            file = archive.extractfile(archive.next() or tarfile.TarInfo())
+            return file.read() if file else None
 
     def _snapshotter(self) -> Snapshotter:
         return Snapshotter(Paths.of(Path(self._extra("status")["root"])))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import docker
 import pytest
 
-from glassdock_jupyter.exercises_bench import SeenContainer, SeenImage, SeenLayer
+from glassdock_jupyter.exercises_bench import Bench, SeenContainer, SeenImage, SeenLayer
+from tests.support.daemon import Daemon
 
 
 def layer(folder: Path, files: dict[str, bytes]) -> SeenLayer:
@@ -99,3 +101,20 @@ def test_a_container_that_was_only_created_has_never_started() -> None:
     assert not seen.ever_started
     assert not seen.running
     assert seen.environment == {"TOWN": "Nara"}
+
+
+@pytest.mark.needs_root
+@pytest.mark.needs("docker")
+def test_what_a_container_has_written_is_told_from_what_the_image_has(engine: Daemon) -> None:
+    engine.docker("run", "--name", "wrote", "busybox", "sh", "-c", "echo mine > /root/letter; rm /bin/vi")
+    client = docker.DockerClient(base_url=f"unix://{engine.socket}")
+    try:
+        bench = Bench(client, {}, "an-exercise")
+        seen = bench.container("wrote")
+        assert seen is not None
+        assert bench.written(seen, "/root/letter") == b"mine\n"
+        assert bench.written(seen, "/bin/busybox") is None
+        assert bench.written(seen, "/bin/vi") is None
+    finally:
+        client.close()
+        engine.docker("rm", "wrote")

@@ -181,6 +181,27 @@ def _let_go(entry: Entry) -> int:
     return entry.container
 
 
+def _join_all(container: int, first: int, kinds: set[str]) -> None:
+    """Every namespace at once. An engine that lives in a chroot is led to the machine's root by that, and turns back.
+
+    setns(2) leads to the root of the namespace, and where its maker was in a chroot, pivot_root(2) left that as it was.
+    """
+    machine = root = None
+    if "mount" in kinds:
+        root = os.open(f"/proc/{first}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        clone.setns(own, CloneFlag.NEWNS)
+        os.close(own)
+        machine = os.stat("/")
+    clone.setns(container, CloneFlag(sum(KINDS[kind] for kind in kinds)))
+    os.close(container)
+    if root is not None and machine is not None:
+        if os.path.samestat(os.stat("/"), machine):
+            os.fchdir(root)
+            os.chroot(".")
+        os.close(root)
+
+
 def _join(entry: Entry, stage: Stage, container: int, in_cgroup: bool) -> None:
     """The cgroup first, where its folders can be seen; then all namespaces at once."""
     with attempt("joining the container"):
@@ -193,8 +214,7 @@ def _join(entry: Entry, stage: Stage, container: int, in_cgroup: bool) -> None:
             if isinstance(step, Counted):
                 stage.trees[step.sources()[0]] = [counted.of(entry.first)]
         kinds = separate(entry.plan) - {"pid"}
-        clone.setns(container, CloneFlag(sum(KINDS[kind] for kind in kinds)))
-        os.close(container)
+        _join_all(container, entry.first, kinds)
         if entry.plan.differs("user"):
             userns.become_root()
             prctl.set_dumpable(False)
