@@ -123,3 +123,10 @@ def test_a_bundle_that_is_changed_later_does_not_change_the_container(runtime: R
         assert runtime("exec", "one", "echo", "still").stdout == "still\n"
     finally:
         runtime("delete", "--force", "one")
+
+
+def test_what_waits_for_its_start_can_be_told_to_end(runtime: Runtime) -> None:
+    runtime("create", "one")
+    runtime("kill", "one", "TERM")
+    eventually(lambda: runtime.state("one")["status"] == "stopped")
+    runtime("delete", "one")

@@ -31,6 +31,7 @@ from glassdock.runtime.rootfs import Pivot
 from glassdock.runtime.stage import Stage, Step, attempt, keep_only, reason
 
 HOOKS, GO = b"hooks", b"go"
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 Environment: TypeAlias = Mapping[bytes, bytes]
 
@@ -137,6 +138,11 @@ def _wait(entry: Entry, stage: Stage) -> socket.socket:
     messages.send(entry.channel, Report([], warnings=stage.warnings))
     entry.channel.close()
     stage.warnings.clear()
+    # The first process of a PID namespace gets no signal that it has no handler for: pid_namespaces(7).
+    for number in _ENDING:
+        signal.signal(number, lambda received, _: os._exit(128 + received))
     connection, _ = entry.gate.accept()
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_DFL)
     entry.gate.close()
     return connection
