@@ -3,7 +3,7 @@
 Interface:
 - `Bus.publish(kind, action, actor, attributes)`: tell every listener; never blocks.
 - `async for event in Bus.subscribe(): ...`: what happens from now on.
-- `Bus.recent`: the last 1,000 events.
+- `Bus.recent`: the last 1,000 events. `Bus.listeners`: how many listen.
 
 Rules: a slow listener loses its oldest events, never anybody else's. Times are wall-clock nanoseconds.
 """
@@ -36,6 +36,11 @@ class Bus:
 
     recent: deque[Event] = field(default_factory=lambda: deque(maxlen=_KEPT))
     _listeners: set[asyncio.Queue[Event]] = field(default_factory=set)
+
+    @property
+    def listeners(self) -> int:
+        """How many listen."""
+        return len(self._listeners)
 
     def publish(self, kind: str, action: str, actor: str, attributes: Mapping[str, str] | None = None) -> None:
         """Tell every listener. Call it from the event loop's thread."""

@@ -206,6 +206,8 @@ class CreateRequest(msgspec.Struct, frozen=True):
     @classmethod
     def parse(cls, body: bytes) -> CreateRequest:
         """Read the API's body; raises InvalidParameter with the place of the fault."""
+        if body.strip() in (b"", b"null", b"{}"):
+            raise InvalidParameter("config cannot be empty in order to create a container")
         try:
             read = msgspec.json.decode(body, type=_Body)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:

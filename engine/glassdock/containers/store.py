@@ -112,6 +112,8 @@ class Store:
 
     def rename(self, container: Container, name: str) -> None:
         """Give it another name; raises as `check_name` does."""
+        if name.removeprefix("/") == container.name:
+            raise InvalidParameter("Renaming a container with the same name as its current name")
         checked = self.check_name(name)
         self._by_name.pop(container.name, None)
         container.name = checked

@@ -5,6 +5,7 @@ Interface:
 - `json(value)`, `encode(value)`: a JSON body, a JSON line.
 - `errors`: the one middleware that maps the tree of errors to responses.
 - `Lines`: a stream of JSON lines that begins with its first line.
+- `await document(request)`: the JSON that came.
 - `flag`, `number`, `filters`: query parameters.
 
 Rules: an unexpected exception is a 500 with its text and is logged with its traceback; nothing else logs errors.
@@ -46,10 +47,8 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return web.Response(status=304)
     except GlassdockError as error:
         return json(to_body(error), status=error.status)
-    except web.HTTPNotFound:
+    except (web.HTTPNotFound, web.HTTPMethodNotAllowed):  # Docker's router tells no difference
         return json({"message": "page not found"}, status=404)
-    except web.HTTPMethodNotAllowed:
-        return json({"message": "method not allowed"}, status=405)
     except ConnectionResetError:
         return web.Response()  # the client has gone: nobody reads this
     except (web.HTTPException, asyncio.CancelledError):
@@ -117,6 +116,15 @@ class Lines:
             await self._response.write(line)
         if self._response.prepared:
             await self._response.write_eof()
+
+
+async def document(request: web.Request) -> bytes:
+    """The JSON document that a request brings; raises InvalidParameter where it says that it brings something else."""
+    data = await request.read()
+    if data and request.content_type != "application/json":
+        kind = request.headers.get("Content-Type", "")
+        raise InvalidParameter(f"unsupported Content-Type header ({kind}): must be 'application/json'")
+    return data
 
 
 def flag(request: web.Request, name: str, default: bool = False) -> bool:

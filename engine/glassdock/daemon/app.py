@@ -3,7 +3,8 @@
 Interface: `application(engine)`.
 
 Rules: a path is served with and without a version prefix (`/v1.47`); versions from 1.24 to 1.47 are accepted. What
-the table does not name is a 404 with a JSON message, as Docker's. Paths under `/glassdock/` are ours.
+the table does not name is a 404 with a JSON message, as Docker's, also where only the method is another. Paths under
+`/glassdock/` are ours.
 
 Source: https://docs.docker.com/reference/api/engine/version/v1.47/
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from glassdock import __version__
 from glassdock.daemon import (
     absent,
     answers,
@@ -19,10 +21,12 @@ from glassdock.daemon import (
     build,
     containers,
     disk,
+    distribution,
     execs,
     glassdock,
     images,
     networks,
+    ps,
     stats,
     system,
     transport,
@@ -46,7 +50,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/networks/prune", networks.prune),
     ("POST", "/volumes/prune", volumes.prune),
     # containers
-    ("GET", "/containers/json", containers.ps),
+    ("GET", "/containers/json", ps.ps),
     ("POST", "/containers/create", containers.create),
     ("GET", "/containers/{name}/json", containers.inspect),
     ("POST", "/containers/{name}/start", containers.start),
@@ -85,6 +89,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/images/{name:.+}/push", images.push),
     ("POST", "/images/{name:.+}/tag", images.tag),
     ("DELETE", "/images/{name:.+}", images.remove),
+    ("GET", "/distribution/{name:.+}/json", distribution.inspect),
     ("POST", "/build", build.build),
     # networks
     ("GET", "/networks", networks.ls),
@@ -97,6 +102,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/volumes/{name}", volumes.inspect),
     ("DELETE", "/volumes/{name}", volumes.remove),
     *absent.ROUTES,
+    ("OPTIONS", "/{path:.*}", system.options),
     # what only this engine has
     ("GET", "/glassdock/status", glassdock.status),
     ("GET", "/glassdock/doctor", glassdock.doctor),
@@ -111,33 +117,43 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
 
 def application(engine: Engine) -> web.Application:
     """The API over `engine`."""
-    app = web.Application(middlewares=[_headers, answers.errors], client_max_size=0)
+    app = web.Application(middlewares=[_versions, answers.errors], client_max_size=0)
     app[ENGINE] = engine
+    app.on_response_prepare.append(_headers)
     for method, path, handler in ROUTES:
         app.router.add_route(method, path, handler)
-        app.router.add_route(method, r"/v{version:1\.\d+}" + path, handler)
+        app.router.add_route(method, r"/v{version:\d+\.\d+}" + path, handler)
     return app
 
 
+async def _headers(_: web.Request, response: web.StreamResponse) -> None:
+    """What every answer of Docker's says, streams and errors among them."""
+    response.headers.setdefault("Api-Version", API_VERSION)
+    response.headers.setdefault("Docker-Experimental", "false")
+    response.headers.setdefault("Ostype", "linux")
+    response.headers["Server"] = f"Glassdock/{__version__} (linux)"
+
+
 @web.middleware
-async def _headers(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse versions that are not spoken; say which ones are, as every answer of Docker's does."""
-    version = request.match_info.get("version")
-    if version and int(version.partition(".")[2]) < int(MIN_API_VERSION.partition(".")[2]):
+async def _versions(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse versions that are not spoken, in Docker's words."""
+    asked = request.match_info.get("version")
+    if asked and _number(asked) < _number(MIN_API_VERSION):
         return answers.json(
             {
-                "message": f"client version {version} is too old. Minimum supported API version is {MIN_API_VERSION}, "
+                "message": f"client version {asked} is too old. Minimum supported API version is {MIN_API_VERSION}, "
                 "please upgrade your client to a newer version"
             },
             status=400,
         )
-    if version and int(version.partition(".")[2]) > int(API_VERSION.partition(".")[2]):
+    if asked and _number(asked) > _number(API_VERSION):
         return answers.json(
-            {"message": f"client version {version} is too new. Maximum supported API version is {API_VERSION}"},
+            {"message": f"client version {asked} is too new. Maximum supported API version is {API_VERSION}"},
             status=400,
         )
-    response = await handler(request)
-    if not response.prepared:
-        response.headers["Api-Version"] = API_VERSION
-        response.headers["Server"] = "Glassdock"
-    return response
+    return await handler(request)
+
+
+def _number(version: str) -> tuple[int, int]:
+    major, _, minor = version.partition(".")
+    return int(major), int(minor)

@@ -1,4 +1,4 @@
-"""Handlers for containers: the verbs of `docker run`, `ps`, `logs`, `stop` and their kin.
+"""Handlers for containers: the verbs of `docker run`, `logs`, `stop` and their kin.
 
 Rules: a handler reads the request, calls one verb of `Engine.containers`, and shapes the answer; nothing is
 decided here.
@@ -12,7 +12,6 @@ import asyncio
 import os
 import struct
 import time
-from collections.abc import Callable
 
 from aiohttp import web
 
@@ -23,14 +22,14 @@ from glassdock.containers.logs import Entry, LogQuery, read
 from glassdock.containers.model import Container, Status
 from glassdock.containers.streams import Streams, pair
 from glassdock.daemon import answers, hijack, views
-from glassdock.daemon.answers import ENGINE, filters, flag, number
-from glassdock.engine import Engine
+from glassdock.daemon.answers import ENGINE, flag, number
+from glassdock.daemon.ps import size
 from glassdock.errors import Conflict, InvalidParameter
 
 
 async def create(request: web.Request) -> web.StreamResponse:
     """POST /containers/create."""
-    asked = CreateRequest.parse(await request.read())
+    asked = CreateRequest.parse(await answers.document(request))
     made, warnings = await request.app[ENGINE].containers.create(asked, request.query.get("name", ""))
     return answers.json({"Id": made.id, "Warnings": warnings}, status=201)
 
@@ -145,55 +144,11 @@ async def inspect(request: web.Request) -> web.StreamResponse:
     containers = engine.containers
     found = containers.get(request.match_info["name"])
     shown = views.container_inspect(found, containers.folder(found), containers.log_path(found))
+    shown |= views.driver(engine.snapshots.driver.name, engine.snapshots.mount_of(found.id), found.state.pid)
+    if flag(request, "size"):
+        shown |= await asyncio.to_thread(size, engine, found)
     shown["ExecIDs"] = engine.execs.of(found) or None
     return answers.json(shown)
-
-
-async def ps(request: web.Request) -> web.StreamResponse:
-    """GET /containers/json."""
-    engine = request.app[ENGINE]
-    wanted = filters(request)
-    everyone = flag(request, "all") or "status" in wanted or "exited" in wanted
-    limit = number(request, "limit", 0)
-    rows = []
-    for container in engine.containers.all():
-        if (everyone or limit > 0 or container.state.running) and _matches(engine, container, wanted):
-            rows.append(views.container_summary(container, engine.image_name(container)))
-    return answers.json(rows[:limit] if limit > 0 else rows)
-
-
-_FILTERS: dict[str, Callable[[Engine, Container, str], bool]] = {
-    "id": lambda _, container, value: container.id.startswith(value),
-    "name": lambda _, container, value: value.removeprefix("/") in container.name,
-    "status": lambda _, container, value: container.state.status == value,
-    "exited": lambda _, container, value: str(container.state.exit_code) == value and not container.state.running,
-    "health": lambda _, container, value: value == (container.health.status if container.health else "none"),
-    "ancestor": lambda engine, container, value: (
-        value in (engine.image_name(container), container.config.image)
-        or container.image.removeprefix("sha256:").startswith(value.removeprefix("sha256:"))
-    ),
-    "volume": lambda _, container, value: any(
-        value in (point.name, point.destination, point.source) for point in container.mounts
-    ),
-    "network": lambda _, container, value: any(
-        value in (endpoint.network_name, endpoint.network_id) for endpoint in container.endpoints
-    ),
-}
-
-
-def _matches(engine: Engine, container: Container, wanted: dict[str, list[str]]) -> bool:
-    for name, values in wanted.items():
-        if name == "label":
-            labels = container.config.labels or {}
-            pairs = [value.partition("=") for value in values]
-            if not all(key in labels and (not equals or labels[key] == value) for key, equals, value in pairs):
-                return False
-        elif name in _FILTERS:
-            if not any(_FILTERS[name](engine, container, value) for value in values):
-                return False
-        else:
-            raise InvalidParameter(f"invalid filter '{name}'")
-    return True
 
 
 async def attach(request: web.Request) -> web.StreamResponse:

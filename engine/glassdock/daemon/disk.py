@@ -1,7 +1,7 @@
 """What takes space, and giving it back: `docker system df`, `docker system prune` and its parts.
 
 Interface: handlers of `GET /system/df` and of `POST /containers/prune`, `/images/prune`, `/build/prune`;
-`checked` and `selected` for the filters of any prune.
+`checked` and `selected` for the filters of any prune, `uses_of` and `shared` for what images share.
 
 Rules: what is in use stays, whatever was asked. Sizes are those of files, counted once; a layer counts as given back
 only when it is gone.
@@ -17,12 +17,14 @@ import datetime as dt
 import re
 import time
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from aiohttp import web
 
-from glassdock.daemon import answers, views
+from glassdock.daemon import answers, image_views, views
 from glassdock.daemon.answers import ENGINE, filters
+from glassdock.daemon.ps import size
 from glassdock.engine import Engine
 from glassdock.errors import Conflict, InvalidParameter, NotFound
 from glassdock.images.model import Image
@@ -40,7 +42,7 @@ async def df(request: web.Request) -> web.StreamResponse:
     found: dict[str, Any] = {}
     if "image" in kinds:
         images = engine.images.images()
-        uses = Counter(layer.chain_id for image in images for layer in image.layers)
+        uses = uses_of(images)
         sizes = {layer.chain_id: layer.size for image in images for layer in image.layers}
         found |= {"LayersSize": sum(sizes.values()), "Images": [_image(engine, image, uses) for image in images]}
     if "container" in kinds:
@@ -54,19 +56,24 @@ async def df(request: web.Request) -> web.StreamResponse:
 
 
 def _image(engine: Engine, image: Image, uses: Counter[str]) -> dict[str, Any]:
-    row = views.image_summary(image, len(engine.containers.using(image.id)))
-    return row | {"SharedSize": sum(layer.size for layer in image.layers if uses[layer.chain_id] > 1)}
+    return image_views.summary(image, len(engine.containers.using(image.id)), shared=shared(image, uses))
+
+
+def uses_of(images: Iterable[Image]) -> Counter[str]:
+    """How many images have a layer, by chain id."""
+    return Counter(layer.chain_id for image in images for layer in image.layers)
+
+
+def shared(image: Image, uses: Counter[str]) -> int:
+    """The size of the layers that other images have too."""
+    return sum(layer.size for layer in image.layers if uses[layer.chain_id] > 1)
 
 
 def _containers(engine: Engine) -> list[dict[str, Any]]:
     rows = []
     for container in engine.containers.all():
-        with contextlib.suppress(NotFound, OSError):  # one that goes while we look
-            own, below = engine.snapshots.usage(container.id), 0
-            with contextlib.suppress(NotFound):
-                below = engine.images.get(container.image).size
-            row = views.container_summary(container, engine.image_name(container))
-            rows.append(row | {"SizeRw": own, "SizeRootFs": own + below})
+        if measured := size(engine, container):  # one that goes while we look has none
+            rows.append(views.container_summary(container, engine.image_name(container)) | measured)
     return rows
 
 
@@ -127,7 +134,7 @@ async def prune_images(request: web.Request) -> web.StreamResponse:
         named = bool(image.repo_tags) and not everything
         if named or engine.containers.using(image.id):
             continue
-        if not selected(wanted, views.seconds(config.created), config.config.labels or {}):
+        if not selected(wanted, image_views.seconds(config.created), config.config.labels or {}):
             continue
         sizes |= {layer.chain_id: layer.size for layer in image.layers}
         with contextlib.suppress(NotFound, Conflict):

@@ -34,7 +34,7 @@ class _Start(msgspec.Struct, frozen=True, rename="pascal"):
 
 async def create(request: web.Request) -> web.StreamResponse:
     """POST /containers/{name}/exec."""
-    config = ExecConfig.parse(await request.read())
+    config = ExecConfig.parse(await answers.document(request))
     made = request.app[ENGINE].execs.create(request.match_info["name"], config)
     return answers.json({"Id": made.id}, status=201)
 

@@ -5,14 +5,16 @@ Source: https://docs.docker.com/reference/api/engine/version/v1.47/#tag/Image
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable
 
 import msgspec
 from aiohttp import web
 
 from glassdock import trace
-from glassdock.daemon import answers, transport, views
+from glassdock.daemon import answers, disk, image_views, transport
 from glassdock.daemon.answers import ENGINE, Lines, filters, flag
+from glassdock.engine import Engine
 from glassdock.errors import InvalidParameter
 from glassdock.images.model import Image
 from glassdock.images.pull import pull as pull_image
@@ -22,45 +24,60 @@ from glassdock.registry.auth import Credentials
 
 
 async def ls(request: web.Request) -> web.StreamResponse:
-    """GET /images/json."""
+    """GET /images/json, the newest first."""
     engine = request.app[ENGINE]
-    wanted = filters(request)
-    rows = []
-    for image in engine.images.images():
-        if all(_match(image, name, values) for name, values in wanted.items()):
-            rows.append(views.image_summary(image, len(engine.containers.using(image.id))))
+    images = engine.images.images()
+    tests = [_test(engine, name, values) for name, values in filters(request).items()]
+    uses = disk.uses_of(images) if flag(request, "shared-size") else None
+    rows = [
+        image_views.summary(
+            image, len(engine.containers.using(image.id)), shared=-1 if uses is None else disk.shared(image, uses)
+        )
+        for image in images
+        if all(test(image) for test in tests)
+    ]
     return answers.json(sorted(rows, key=lambda row: -row["Created"]))
 
 
-def _match(image: Image, name: str, values: list[str]) -> bool:
-    labels = image.config.config.labels or {}
-    tests: dict[str, Callable[[str], bool]] = {
-        "reference": lambda value: any(_named(tag, value) for tag in image.repo_tags),
-        "dangling": lambda value: (value in ("true", "1")) == (not image.repo_tags),
-        "label": lambda value: (
-            value.partition("=")[0] in labels
-            and ("=" not in value or labels[value.partition("=")[0]] == value.partition("=")[2])
-        ),
-    }
-    if name not in tests:
-        raise InvalidParameter(f"invalid filter '{name}'")
-    return any(tests[name](value) for value in values)
+def _test(engine: Engine, name: str, values: list[str]) -> Callable[[Image], bool]:
+    """One filter: any of its values is enough, but for labels and times. Raises InvalidParameter, NotFound."""
+    if name == "reference":
+        return lambda image: any(_named(tag, value) for tag in image.repo_tags for value in values)
+    if name == "label":
+        return lambda image: disk.selected({"label": values}, 0, image.config.config.labels or {})
+    if name == "until":
+        return lambda image: disk.selected({"until": values}, image_views.seconds(image.config.created), {})
+    if name == "dangling":
+        if values[0] not in ("true", "1", "false", "0"):
+            raise InvalidParameter(f"invalid filter 'dangling=[{values[0]}]'", "It is true or false.")
+        return lambda image: (values[0] in ("true", "1")) == (not image.repo_tags)
+    if name in ("before", "since"):
+        moments = [image_views.seconds(engine.images.get(value).config.created) for value in values]
+        later = name == "since"
+        return lambda image: all(
+            (image_views.seconds(image.config.created) - moment) * (1 if later else -1) > 0 for moment in moments
+        )
+    raise InvalidParameter(f"invalid filter '{name}'")
 
 
 def _named(tag: str, pattern: str) -> bool:
-    import fnmatch
-
-    return fnmatch.fnmatchcase(tag, pattern) or fnmatch.fnmatchcase(tag.rpartition(":")[0], pattern)
+    """By the whole name or without its tag; a star does not reach over a slash, as in Docker's patterns."""
+    for name in (tag, tag.rpartition(":")[0]):
+        if name.count("/") == pattern.count("/") and fnmatch.fnmatchcase(name, pattern):
+            return True
+    return False
 
 
 async def inspect(request: web.Request) -> web.StreamResponse:
     """GET /images/{name}/json."""
-    return answers.json(views.image_inspect(request.app[ENGINE].images.get(request.match_info["name"])))
+    engine = request.app[ENGINE]
+    found = engine.images.get(request.match_info["name"])
+    return answers.json(image_views.inspect(found, engine.snapshots.driver.name))
 
 
 async def history(request: web.Request) -> web.StreamResponse:
     """GET /images/{name}/history."""
-    return answers.json(views.history(request.app[ENGINE].images.get(request.match_info["name"])))
+    return answers.json(image_views.history(request.app[ENGINE].images.get(request.match_info["name"])))
 
 
 async def pull(request: web.Request) -> web.StreamResponse:

@@ -58,7 +58,7 @@ async def stats(request: web.Request) -> web.StreamResponse:
 
 async def update(request: web.Request) -> web.StreamResponse:
     """POST /containers/{name}/update."""
-    asked = Update.parse(await request.read())
+    asked = Update.parse(await answers.document(request))
     warnings = await request.app[ENGINE].containers.update(request.match_info["name"], asked)
     return answers.json({"Warnings": warnings or None})
 

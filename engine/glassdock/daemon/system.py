@@ -11,10 +11,12 @@ import platform
 import time
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from glassdock import __version__
 from glassdock.containers import reach
+from glassdock.containers.model import Status
 from glassdock.daemon import answers, views
 from glassdock.daemon.answers import API_VERSION, ENGINE, MIN_API_VERSION, filters
 from glassdock.errors import InvalidParameter, Unauthorized
@@ -32,13 +34,15 @@ async def ping(request: web.Request) -> web.StreamResponse:
     """HEAD and GET /_ping: the client reads versions from the headers."""
     return web.Response(
         text="OK" if request.method == "GET" else None,
-        headers={
-            "Ostype": "linux",
-            "Docker-Experimental": "false",
-            "Cache-Control": "no-cache, no-store, must-revalidate",
-            "Pragma": "no-cache",
-        },
+        headers={"Cache-Control": "no-cache, no-store, must-revalidate", "Pragma": "no-cache"},
+        content_type="text/plain",
+        charset="utf-8",
     )
+
+
+async def options(_: web.Request) -> web.StreamResponse:
+    """OPTIONS of anything: nothing, as with Docker."""
+    return web.Response()
 
 
 async def version(_: web.Request) -> web.StreamResponse:
@@ -78,7 +82,8 @@ async def info(request: web.Request) -> web.StreamResponse:
     """GET /info."""
     engine = request.app[ENGINE]
     everyone = engine.containers.all()
-    running = sum(container.state.running for container in everyone)
+    paused = sum(container.state.status is Status.PAUSED for container in everyone)
+    running = sum(container.state.running for container in everyone) - paused
     machine = platform.uname()
     mirrors = [f"http://{engine.registry_address}/"] if engine.registry_address else []
     return answers.json(
@@ -88,8 +93,8 @@ async def info(request: web.Request) -> web.StreamResponse:
             "ServerVersion": __version__,
             "Containers": len(everyone),
             "ContainersRunning": running,
-            "ContainersPaused": 0,
-            "ContainersStopped": len(everyone) - running,
+            "ContainersPaused": paused,
+            "ContainersStopped": len(everyone) - running - paused,
             "Images": len(engine.images.images()),
             "Driver": engine.snapshots.driver.name,
             "DriverStatus": _driver_status(),
@@ -101,7 +106,9 @@ async def info(request: web.Request) -> web.StreamResponse:
                 "Log": ["json-file", "none"],
             },
             **_limits(),
-            "IPv4Forwarding": _forwarding(),
+            "IPv4Forwarding": _switch("/proc/sys/net/ipv4/ip_forward"),
+            "BridgeNfIptables": _switch("/proc/sys/net/bridge/bridge-nf-call-iptables"),
+            "BridgeNfIp6tables": _switch("/proc/sys/net/bridge/bridge-nf-call-ip6tables"),
             "Debug": False,
             "NFd": len(os.listdir("/proc/self/fd")),
             "NGoroutines": len(asyncio.all_tasks()),
@@ -109,7 +116,7 @@ async def info(request: web.Request) -> web.StreamResponse:
             "LoggingDriver": "json-file",
             "CgroupDriver": "none" if cgroups.unavailable() else "cgroupfs",
             "CgroupVersion": engine.cgroup_version,
-            "NEventsListener": 0,
+            "NEventsListener": engine.events.listeners,
             "KernelVersion": machine.release,
             "OperatingSystem": _os_name(),
             "OSVersion": "",
@@ -151,7 +158,7 @@ async def info(request: web.Request) -> web.StreamResponse:
             "InitCommit": {"ID": "", "Expected": ""},
             "SecurityOptions": ["name=seccomp,profile=builtin", *_rootless(), "name=cgroupns"],
             "ProductLicense": "Apache-2.0",
-            "Warnings": [*engine.warnings, *(reach.told() if engine.can_run else ()), *_missing()],
+            "Warnings": [*engine.warnings, *(reach.told() if engine.can_run else ()), *_missing()] or None,
         }
     )
 
@@ -190,9 +197,13 @@ def _rootless() -> list[str]:
     return [] if os.geteuid() == 0 and ids.initial() else ["name=rootless"]
 
 
-def _forwarding() -> bool:
-    with open("/proc/sys/net/ipv4/ip_forward", "rb") as file:
-        return file.read().strip() == b"1"
+def _switch(path: str) -> bool:
+    """Whether a sysctl is on; one that is not there is off."""
+    try:
+        with open(path, "rb") as file:
+            return file.read().strip() == b"1"
+    except FileNotFoundError:
+        return False
 
 
 def _os_name() -> str:
@@ -242,14 +253,26 @@ def _row(event: Event) -> dict[str, Any]:
 
 
 def _selected(event: Event, wanted: dict[str, list[str]]) -> bool:
+    """Whether an event passes the filters; names and ids by their beginning, as Docker has it."""
     labels = {f"{key}={value}" for key, value in event.attributes.items()} | set(event.attributes)
-    tests: dict[str, set[str]] = {
+    told = {event.actor, event.attributes.get("name", "")} - {""}
+    exact: dict[str, set[str]] = {
         "type": {event.kind},
-        "event": {event.action},
+        "event": {event.action, event.action.partition(":")[0]},
         "label": labels,
-        event.kind: {event.actor, event.actor[:12], event.attributes.get("name", "")},
+        "scope": {"local"},
+        "image": told if event.kind == "image" else {event.attributes.get("image", "")},
     }
-    return all(name in tests and bool(tests[name] & set(values)) for name, values in wanted.items())
+    for name, values in wanted.items():
+        if name == "label":
+            if not labels.issuperset(values):
+                return False
+        elif name in exact:
+            if not exact[name] & {*values, *(f"{value}:latest" for value in values if name == "image")}:
+                return False
+        elif name != event.kind or not any(one.startswith(value) for one in told for value in values):
+            return False
+    return True
 
 
 def _moment(request: web.Request, name: str) -> int | None:
@@ -266,7 +289,10 @@ def _moment(request: web.Request, name: str) -> int | None:
 async def auth(request: web.Request) -> web.StreamResponse:
     """POST /auth: `docker login` asks whether a registry takes these credentials."""
     engine = request.app[ENGINE]
-    body = await request.json()
+    try:
+        body = msgspec.json.decode(await answers.document(request), type=dict[str, Any])
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise InvalidParameter(f"invalid request body: {error}") from error
     server = str(body.get("serveraddress") or "docker.io")
     credentials = Credentials(
         username=str(body.get("username", "")),

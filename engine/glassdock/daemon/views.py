@@ -1,6 +1,7 @@
-"""The engine's values as the API's JSON.
+"""Containers and networks as the API's JSON.
 
-Interface: `container_inspect`, `container_summary`, `image_inspect`, `image_summary`, `history`, `network`, `when`.
+Interface: `container_inspect`, `driver`, `container_summary`, `mounts_of`, `networks_of`, `ports`, `network`,
+`volume`, `when`.
 
 Rules: field names and forms are the API's; a value that the engine does not have is absent or the API's own
 "nothing" ("", null, 0), never invented.
@@ -16,11 +17,26 @@ from typing import Any
 import msgspec
 
 from glassdock.containers.model import Container, Health, Status
-from glassdock.images.model import Image
 from glassdock.network.model import Network
+from glassdock.runtime import defaults
+from glassdock.unionfs.mounts import Mount
 from glassdock.volumes import Volume
 
 RUNTIME = "runc"  # the name that clients know for the default runtime (decision 0090)
+# Shown only where they were said; what only Windows and older kernels have; what there is without a network.
+_CONFIG_IF_SAID = (
+    "ArgsEscaped", "Healthcheck", "MacAddress", "NetworkDisabled", "Shell", "StopSignal", "StopTimeout",
+)  # fmt: skip
+_HOST_IF_SAID = ("Annotations", "Init", "Mounts", "StorageOpt", "Sysctls", "Tmpfs")
+_ELSEWHERE = {
+    "Cgroup": "", "ContainerIDFile": "", "CpuCount": 0, "CpuPercent": 0, "IOMaximumBandwidth": 0,
+    "IOMaximumIOps": 0, "KernelMemoryTCP": 0,
+}  # fmt: skip
+_NO_NETWORK = {
+    "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0, "HairpinMode": False, "IPv6Gateway": "",
+    "LinkLocalIPv6Address": "", "LinkLocalIPv6PrefixLen": 0, "SandboxKey": "", "SecondaryIPAddresses": None,
+    "SecondaryIPv6Addresses": None,
+}  # fmt: skip
 
 
 def when(nanoseconds: int) -> str:
@@ -35,8 +51,7 @@ def when(nanoseconds: int) -> str:
 def container_inspect(container: Container, folder: Path, log: Path) -> dict[str, Any]:
     """`GET /containers/{id}/json`."""
     state = container.state
-    config = msgspec.to_builtins(container.config)
-    config["Hostname"] = container.hostname
+    config = _config(container)
     argv = container.argv
     return {
         "Id": container.id,
@@ -64,18 +79,31 @@ def container_inspect(container: Container, folder: Path, log: Path) -> dict[str
         "LogPath": str(log),
         "Name": f"/{container.name}",
         "RestartCount": container.restart_count,
-        "Driver": "overlay2",
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": None,
         "HostConfig": _host_config(container),
-        "GraphDriver": {"Name": "overlay2", "Data": None},
-        "Mounts": _mounts(container),
+        "Mounts": mounts_of(container),
         "Config": config,
-        "NetworkSettings": _network_settings(container),
+        "NetworkSettings": {**_NO_NETWORK, **_network_settings(container)},
     }
+
+
+def driver(name: str, mount: Mount, pid: int) -> dict[str, Any]:
+    """How the root of a container is made: the driver that `docker info` names, and its folders."""
+    data = {"LowerDir": ":".join(mount.lowers), "UpperDir": mount.upper, "WorkDir": mount.work}
+    if pid:  # the root is mounted in the container's namespace alone
+        data["MergedDir"] = f"/proc/{pid}/root"
+    return {"Driver": name, "GraphDriver": {"Name": name, "Data": {key: text for key, text in data.items() if text}}}
+
+
+def _config(container: Container) -> dict[str, Any]:
+    """What was asked for; what Docker shows only where it was said is left out where it was not."""
+    config: dict[str, Any] = msgspec.to_builtins(container.config)
+    config |= {"Hostname": container.hostname, "Domainname": config["Domainname"] or ""}
+    return {key: value for key, value in config.items() if value or key not in _CONFIG_IF_SAID}
 
 
 def _health(health: Health) -> dict[str, Any]:
@@ -95,10 +123,17 @@ def _host_config(container: Container) -> dict[str, Any]:
     host["LogConfig"]["Type"] = host["LogConfig"]["Type"] or "json-file"
     host["LogConfig"]["Config"] = host["LogConfig"]["Config"] or {}
     host["Runtime"] = host["Runtime"] or RUNTIME
-    return host
+    host["ConsoleSize"] = host["ConsoleSize"] or [0, 0]
+    host["OomKillDisable"] = bool(host["OomKillDisable"])
+    if not host["Privileged"]:
+        for name, usual in (("MaskedPaths", defaults.masked_paths()), ("ReadonlyPaths", defaults.readonly_paths())):
+            host[name] = list(usual) if host[name] is None else host[name]
+    kept = {key: value for key, value in host.items() if value is not None or key not in _HOST_IF_SAID}
+    return {**_ELSEWHERE, **kept}
 
 
-def _mounts(container: Container) -> list[dict[str, Any]]:
+def mounts_of(container: Container) -> list[dict[str, Any]]:
+    """The rows of `Mounts`."""
     rows = []
     for point in container.mounts:
         named = {"Name": point.name} if point.name else {}
@@ -130,12 +165,19 @@ def volume(found: Volume, data: Path) -> dict[str, Any]:
     }
 
 
+def networks_of(container: Container) -> dict[str, Any]:
+    """The networks that it is on, or will be, by name."""
+    found: dict[str, Any] = _network_settings(container)["Networks"]
+    return found
+
+
 def _network_settings(container: Container) -> dict[str, Any]:
     networks = {endpoint.network_name: _endpoint(endpoint) for endpoint in container.endpoints}
     first = next(iter(networks.values()), {})
     return {
         "Bridge": "",
         "SandboxID": container.id if container.state.running else "",
+        "SandboxKey": f"/proc/{container.state.pid}/ns/net" if container.state.running else "",
         "Ports": ports(container),
         "EndpointID": first.get("EndpointID", ""),
         "Gateway": first.get("Gateway", ""),
@@ -205,8 +247,8 @@ def container_summary(container: Container, image_name: str) -> dict[str, Any]:
         "State": str(container.state.status),
         "Status": status_text(container),
         "HostConfig": {"NetworkMode": _network_name(container)},
-        "NetworkSettings": {"Networks": _network_settings(container)["Networks"]},
-        "Mounts": _mounts(container),
+        "NetworkSettings": {"Networks": networks_of(container)},
+        "Mounts": mounts_of(container),
     }
 
 
@@ -269,97 +311,6 @@ def human(nanoseconds: int) -> str:
         if hours < limit:
             return f"{hours // size} {unit}"
     return f"{hours // (24 * 365)} years"
-
-
-def image_inspect(image: Image) -> dict[str, Any]:
-    """`GET /images/{name}/json`."""
-    document = image.config
-    config: dict[str, Any] = {
-        "Hostname": "",
-        "Domainname": "",
-        "User": "",
-        "AttachStdin": False,
-        "AttachStdout": False,
-        "AttachStderr": False,
-        "Tty": False,
-        "OpenStdin": False,
-        "StdinOnce": False,
-        "Env": None,
-        "Cmd": None,
-        "Image": "",
-        "Volumes": None,
-        "WorkingDir": "",
-        "Entrypoint": None,
-        "OnBuild": None,
-        "Labels": None,
-        **msgspec.to_builtins(document.config),
-    }
-    return {
-        "Id": image.id,
-        "RepoTags": list(image.repo_tags),
-        "RepoDigests": list(image.repo_digests),
-        "Parent": image.parent,
-        "Comment": document.history[-1].comment if document.history else "",
-        "Created": document.created,
-        "DockerVersion": "",
-        "Author": document.author,
-        "Config": config,
-        "Architecture": document.architecture,
-        "Variant": document.variant,
-        "Os": document.os,
-        "Size": image.size,
-        "VirtualSize": image.size,
-        "GraphDriver": {"Name": "overlay2", "Data": None},
-        "RootFS": {"Type": "layers", "Layers": list(document.rootfs.diff_ids)},
-        "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
-    }
-
-
-def image_summary(image: Image, containers: int) -> dict[str, Any]:
-    """A row of `GET /images/json`."""
-    return {
-        "Id": image.id,
-        "ParentId": image.parent,
-        "RepoTags": list(image.repo_tags),
-        "RepoDigests": list(image.repo_digests),
-        "Created": seconds(image.config.created),
-        "Size": image.size,
-        "VirtualSize": image.size,
-        "SharedSize": -1,
-        "Labels": image.config.config.labels,
-        "Containers": containers,
-    }
-
-
-def seconds(rfc3339: str) -> int:
-    """Unix seconds of a document's time; 0 where it has none."""
-    if not rfc3339:
-        return 0
-    text = rfc3339.replace("Z", "+00:00")
-    if "." in text:  # Python reads six digits, documents have up to nine
-        whole, _, rest = text.partition(".")
-        digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
-        text = f"{whole}.{digits[:6]:0<6}{rest[len(digits) :]}"
-    return int(dt.datetime.fromisoformat(text).timestamp())
-
-
-def history(image: Image) -> list[dict[str, Any]]:
-    """`GET /images/{name}/history`, newest first; sizes of the layers, ids where they are known."""
-    sizes = iter(layer.size for layer in image.layers)
-    rows: list[dict[str, Any]] = [
-        {
-            "Id": "<missing>",
-            "Created": seconds(entry.created),
-            "CreatedBy": entry.created_by,
-            "Tags": None,
-            "Size": 0 if entry.empty_layer else next(sizes, 0),
-            "Comment": entry.comment,
-        }
-        for entry in image.config.history
-    ]
-    if rows:
-        rows[-1] |= {"Id": image.id, "Tags": list(image.repo_tags) or None}
-    return rows[::-1]
 
 
 def network(found: Network, containers: list[Container]) -> dict[str, Any]:
