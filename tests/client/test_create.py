@@ -97,3 +97,49 @@ def test_stdin_of_an_attached_interactive_container_is_read_once() -> None:
     assert (made["OpenStdin"], made["StdinOnce"], made["AttachStdin"]) == (True, True, True)
     made = body(Options(image="x", interactive=True, detach=True))
     assert (made["OpenStdin"], made["StdinOnce"], made["AttachStdin"]) == (True, False, False)
+
+
+def test_what_checks_health_becomes_the_apis_document() -> None:
+    made = body(Options(image="busybox", health_cmd="test -f /up", health_interval="1m30s", health_retries=2))
+    assert made["Healthcheck"] == {"Test": ["CMD-SHELL", "test -f /up"], "Interval": 90 * 10**9, "Retries": 2}
+    assert body(Options(image="busybox", no_healthcheck=True))["Healthcheck"] == {"Test": ["NONE"]}
+    assert "Healthcheck" not in body(Options(image="busybox"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"no_healthcheck": True, "health_cmd": "true"}, "--no-healthcheck conflicts with --health-\\* options"),
+        ({"health_interval": "soon"}, 'invalid argument "soon" for "--health-interval" flag'),
+        ({"health_timeout": "-1s"}, "--health-timeout cannot be negative"),
+        ({"health_retries": -1}, "--health-retries cannot be negative"),
+        ({"annotations": ("word",)}, "key=value is needed"),
+    ],
+)
+def test_a_flag_that_makes_no_sense_is_refused(flags: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidParameter, match=words):
+        body(Options(image="busybox", **flags))
+
+
+def test_flags_of_the_machine_arrive_under_the_apis_names() -> None:
+    host = body(
+        Options(
+            image="busybox",
+            log_opts=("max-size=1m",),
+            annotations=("a=b",),
+            cgroupns="host",
+            runtime="runc",
+            oom_score_adj=500,
+            device_cgroup_rules=("c 42:* rwm",),
+            dns_options=("ndots:2",),
+            memory_reservation="16m",
+            memory_swappiness=0,
+            cpu_period=50_000,
+            cpu_quota=25_000,
+        )
+    )["HostConfig"]
+    assert host["LogConfig"] == {"Type": "", "Config": {"max-size": "1m"}}
+    assert (host["Annotations"], host["CgroupnsMode"], host["Runtime"]) == ({"a": "b"}, "host", "runc")
+    assert (host["OomScoreAdj"], host["MemoryReservation"], host["MemorySwappiness"]) == (500, 16 << 20, 0)
+    assert (host["DeviceCgroupRules"], host["DnsOptions"]) == (["c 42:* rwm"], ["ndots:2"])
+    assert (host["CpuPeriod"], host["CpuQuota"]) == (50_000, 25_000)

@@ -43,6 +43,21 @@ _TEXT: dict[str, tuple[tuple[str, ...], str]] = {
     "restart": (("--restart",), "Restart policy to apply when the container ends"),
     "stop_signal": (("--stop-signal",), "Signal to stop the container"),
     "log_driver": (("--log-driver",), "Logging driver for the container"),
+    "cgroupns": (("--cgroupns",), "Cgroup namespace to use (host|private)"),
+    "runtime": (("--runtime",), "Runtime to use for this container"),
+    "memory_reservation": (("--memory-reservation",), "Memory soft limit"),
+    "cpuset_mems": (("--cpuset-mems",), "MEMs in which to allow execution (0-3, 0,1)"),
+    "health_cmd": (("--health-cmd",), "Command to run to check health"),
+    "health_interval": (("--health-interval",), "Time between running the check (ms|s|m|h) (default 0s)"),
+    "health_timeout": (("--health-timeout",), "Maximum time to allow one check to run (ms|s|m|h) (default 0s)"),
+    "health_start_period": (
+        ("--health-start-period",),
+        "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h)",
+    ),
+    "health_start_interval": (
+        ("--health-start-interval",),
+        "Time between running the check during the start period (ms|s|m|h) (default 0s)",
+    ),
 }
 _LISTS: dict[str, tuple[tuple[str, ...], str]] = {
     "attach": (("-a", "--attach"), "Attach to STDIN, STDOUT or STDERR"),
@@ -65,6 +80,10 @@ _LISTS: dict[str, tuple[tuple[str, ...], str]] = {
     "group_add": (("--group-add",), "Add additional groups to join"),
     "devices": (("--device",), "Add a host device to the container"),
     "security_opt": (("--security-opt",), "Security options"),
+    "log_opts": (("--log-opt",), "Log driver options"),
+    "annotations": (("--annotation",), "Add an annotation to the container (passed through to the OCI runtime)"),
+    "device_cgroup_rules": (("--device-cgroup-rule",), "Add a rule to the cgroup allowed devices list"),
+    "dns_options": (("--dns-option",), "Set DNS options"),
     "sysctls": (("--sysctl",), "Sysctl options"),
     "ulimits": (("--ulimit",), "Ulimit options"),
 }
@@ -75,10 +94,18 @@ _FLAGS: dict[str, tuple[tuple[str, ...], str]] = {
     "read_only": (("--read-only",), "Mount the container's root filesystem as read only"),
     "privileged": (("--privileged",), "Give extended privileges to this container"),
     "publish_all": (("-P", "--publish-all"), "Publish all exposed ports to random ports"),
+    "no_healthcheck": (("--no-healthcheck",), "Disable any container-specified HEALTHCHECK"),
+    "oom_kill_disable": (("--oom-kill-disable",), "Disable OOM Killer"),
     "init": (("--init",), "Run an init inside the container that forwards signals and reaps processes"),
 }
 _NUMBERS: dict[str, tuple[tuple[str, ...], str]] = {
     "cpu_shares": (("-c", "--cpu-shares"), "CPU shares (relative weight)"),
+    "cpu_period": (("--cpu-period",), "Limit CPU CFS (Completely Fair Scheduler) period"),
+    "cpu_quota": (("--cpu-quota",), "Limit CPU CFS (Completely Fair Scheduler) quota"),
+    "blkio_weight": (("--blkio-weight",), "Block IO (relative weight), between 10 and 1000, or 0 to disable"),
+    "memory_swappiness": (("--memory-swappiness",), "Tune container memory swappiness (0 to 100)"),
+    "oom_score_adj": (("--oom-score-adj",), "Tune host's OOM preferences (-1000 to 1000)"),
+    "health_retries": (("--health-retries",), "Consecutive failures needed to report unhealthy"),
     "pids_limit": (("--pids-limit",), "Tune container pids limit (set -1 for unlimited)"),
     "stop_timeout": (("--stop-timeout",), "Timeout (in seconds) to stop a container"),
 }

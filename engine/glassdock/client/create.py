@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from glassdock.client import security
+from glassdock.client import health, security
 from glassdock.errors import InvalidParameter
 
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -80,6 +80,27 @@ class Options:
     stop_signal: str = ""
     stop_timeout: int | None = None
     log_driver: str = ""
+    log_opts: tuple[str, ...] = ()
+    annotations: tuple[str, ...] = ()
+    cgroupns: str = ""
+    runtime: str = ""
+    oom_score_adj: int = 0
+    oom_kill_disable: bool = False
+    device_cgroup_rules: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    memory_reservation: str = ""
+    memory_swappiness: int | None = None
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpuset_mems: str = ""
+    blkio_weight: int = 0
+    health_cmd: str = ""
+    health_interval: str = ""
+    health_timeout: str = ""
+    health_start_period: str = ""
+    health_start_interval: str = ""
+    health_retries: int = 0
+    no_healthcheck: bool = False
 
 
 def body(options: Options) -> dict[str, Any]:
@@ -108,6 +129,7 @@ def body(options: Options) -> dict[str, Any]:
         "Volumes": anonymous,
         "StopSignal": options.stop_signal,
         "StopTimeout": options.stop_timeout,
+        "Healthcheck": health.healthcheck(options),
         "MacAddress": options.mac_address,
         "HostConfig": _host(options) | {"Binds": binds, "PortBindings": bindings},
         "NetworkingConfig": _networking(options),
@@ -178,9 +200,32 @@ def _host(options: Options) -> dict[str, Any]:
         "CpusetCpus": options.cpuset_cpus,
         "PidsLimit": options.pids_limit,
         "RestartPolicy": restart_policy(options.restart) if options.restart else None,
-        "LogConfig": {"Type": options.log_driver, "Config": {}} if options.log_driver else None,
+        "LogConfig": _logging(options),
+        "Annotations": dict(_pair(word, "--annotation") for word in options.annotations),
+        "CgroupnsMode": options.cgroupns,
+        "Runtime": options.runtime,
+        "OomScoreAdj": options.oom_score_adj,
+        "OomKillDisable": options.oom_kill_disable or None,
+        "DeviceCgroupRules": list(options.device_cgroup_rules),
+        "DnsOptions": list(options.dns_options),
+        "CpuPeriod": options.cpu_period,
+        "CpuQuota": options.cpu_quota,
+        "CpusetMems": options.cpuset_mems,
+        "BlkioWeight": options.blkio_weight,
     }
-    return {key: value for key, value in made.items() if value not in ("", None, 0, [], {})}
+    if options.memory_reservation:
+        made["MemoryReservation"] = size(options.memory_reservation, "--memory-reservation")
+    kept = {key: value for key, value in made.items() if value not in ("", None, 0, [], {})}
+    if options.memory_swappiness is not None:  # 0 is one: never swap
+        kept["MemorySwappiness"] = options.memory_swappiness
+    return kept
+
+
+def _logging(options: Options) -> dict[str, Any] | None:
+    """Options alone are for the engine's own driver, whose name is then empty."""
+    if not options.log_driver and not options.log_opts:
+        return None
+    return {"Type": options.log_driver, "Config": dict(_pair(word, "--log-opt") for word in options.log_opts)}
 
 
 def _default_streams(options: Options) -> tuple[str, ...]:
