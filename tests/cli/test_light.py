@@ -58,7 +58,7 @@ def test_a_bundles_document_is_read_and_written_alike() -> None:
         {"linux": {"sysctl": {"a": 1}}},
         {"mounts": {}},
         {"root": []},
-        {"annotations": None},
+        {"annotations": 5},
     ],
 )
 def test_a_wrong_document_is_refused_in_the_same_words(change: dict[str, Any]) -> None:

@@ -24,8 +24,8 @@ from glassdock.oci.runtime import (
 from glassdock.oci.runtime import Mount as Entry
 from glassdock.runtime import capabilities, defaults, options, plan
 from glassdock.runtime.cgroups import Layout
+from glassdock.runtime.mounting import BindMount, MountFilesystem
 from glassdock.runtime.plan import Plan
-from glassdock.runtime.rootfs import BindMount, MountFilesystem
 from glassdock.unionfs.mounts import Mount
 
 ROOT = Mount(("/layers/b", "/layers/a"), "/layers/upper", "/layers/work")
@@ -154,10 +154,11 @@ def test_too_many_mounts_are_refused() -> None:
 def test_volumes_are_nodev_unless_somebody_says_dev() -> None:
     binds = (Entry("/a", "bind", "/x", ("rbind", "ro")), Entry("/b", "bind", "/x", ("bind", "dev", "shared")))
     first, second = (step for step in make({"mounts": binds}).steps if isinstance(step, BindMount))
-    assert MountAttr(first.add) == MountAttr.NODEV | MountAttr.RDONLY
+    assert MountAttr(first.add) == MountAttr.RDONLY
+    assert MountAttr(first.add_below) == MountAttr.NODEV
     assert first.recursive
     assert MountFlag(first.propagation) is MountFlag.PRIVATE
-    assert MountAttr(second.add) == MountAttr(0)
+    assert MountAttr(second.add | second.add_below) == MountAttr(0)
     assert not second.recursive
     assert MountFlag(second.propagation) is MountFlag.SHARED
 

@@ -1,7 +1,8 @@
 """`glassdock-runtime update`: other limits for a container, from a document or from flags.
 
 Interface: `update(call)`.
-Rules: what is not said stays; 0 and "" are "not said", because those who drive a runtime write whole documents.
+Rules: what is not said stays; 0 and "" are "not said", because those who drive a runtime write whole documents. A
+limit of 0 processes is one: who means none says nothing.
 Source: runc-update(8)
 """
 
@@ -16,6 +17,7 @@ from glassdock.cli.runtime_life import place_of
 from glassdock.cli.runtime_log import Log
 from glassdock.cli.runtime_words import Call
 from glassdock.errors import Conflict, InvalidParameter, NotFound, NotSupported
+from glassdock.oci import runtime as oci
 from glassdock.oci.runtime import Resources
 from glassdock.runtime import bundle_state, cgroups
 from glassdock.runtime.cgroups import Cgroup
@@ -83,12 +85,11 @@ def _bytes(flag: str, text: str) -> int:
 
 def _resources(data: bytes) -> Resources:
     try:
-        found = msgspec.json.decode(data, type=Resources)
+        found = oci.read(data, Resources)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidParameter(f"not valid resources: {error}") from error
     # Devices stay as they are, with runc too: a document's list would be that of a new container.
-    found = msgspec.structs.replace(found, devices=())
-    return msgspec.structs.replace(found, pids=None) if found.pids and not found.pids.limit else found
+    return msgspec.structs.replace(found, devices=())
 
 
 def _whole(resources: Resources, group: Cgroup) -> Resources:

@@ -82,7 +82,8 @@ def make_directories(root: int, path: str, mode: int = 0o755) -> int:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from None
                 names += (target or name).split("/")[::-1]
                 if target and target.startswith("/"):
-                    walked = ""
+                    os.close(directory)
+                    directory, walked = open_in_root(root, ".", os.O_PATH | os.O_DIRECTORY), ""
                 continue
             os.close(directory)
             directory, walked = following, f"{walked}/{name}"

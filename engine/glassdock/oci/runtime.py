@@ -10,11 +10,15 @@ Source: https://github.com/opencontainers/runtime-spec/blob/main/config.md and c
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from glassdock.errors import InvalidParameter
+
+_T = TypeVar("_T")
+# Members whose own names are the user's.
+_FREE = frozenset({"annotations", "sysctl", "unified", "netDevices", "rdma"})
 
 
 class Box(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
@@ -54,7 +58,7 @@ class Rlimit(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
 class Scheduler(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """sched_setattr(2)."""
 
-    policy: str
+    policy: str = ""
     nice: int = 0
     priority: int = 0
     flags: tuple[str, ...] = ()
@@ -201,9 +205,9 @@ class CPU(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
 
 
 class Pids(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """How many processes and threads; 0 or less is unlimited."""
+    """How many processes and threads; less than 0 is unlimited, None is not said."""
 
-    limit: int = 0
+    limit: int | None = None
 
 
 class WeightDevice(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
@@ -317,7 +321,7 @@ class Personality(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel
 class MemoryPolicy(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """set_mempolicy(2): MPOL_BIND and the like, on a list of memory nodes such as 0-1,3."""
 
-    mode: str
+    mode: str = ""
     nodes: str = ""
     flags: tuple[str, ...] = ()
 
@@ -361,9 +365,35 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
 def decode(data: bytes | str) -> Spec:
     """Read a config.json; raises InvalidParameter with the place of the fault."""
     try:
-        return msgspec.json.decode(data, type=Spec)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        return read(data, Spec)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidParameter(f"not a valid config.json: {error}") from error
+
+
+def read(data: bytes | str, kind: type[_T]) -> _T:
+    """Decode one of these documents; raises msgspec.DecodeError, UnicodeDecodeError.
+
+    Where it is not as it should be, it is read once more as runc's language reads it: null is what is not said, and a
+    member's name counts in any case. Bundles that others wrote have both.
+    """
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as error:
+        kinds = (one for one in globals().values() if isinstance(one, type) and issubclass(one, msgspec.Struct))
+        names = {name.lower(): name for one in kinds for name in getattr(one, "__struct_encode_fields__", ())}
+        try:
+            return msgspec.json.decode(msgspec.json.encode(_loosely(msgspec.json.decode(data), names)), type=kind)
+        except msgspec.ValidationError:
+            raise error from None
+
+
+def _loosely(value: Any, names: dict[str, str]) -> Any:
+    if isinstance(value, list):
+        return [_loosely(one, names) for one in value]
+    if not isinstance(value, dict):
+        return value
+    found = {names.get(key.lower(), key): part for key, part in value.items() if part is not None}
+    return {key: part if key in _FREE else _loosely(part, names) for key, part in found.items()}
 
 
 def encode(spec: Spec | Any) -> bytes:

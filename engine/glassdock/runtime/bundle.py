@@ -31,6 +31,7 @@ from glassdock.oci import runtime as oci
 from glassdock.runtime import (
     birth,
     bundle_init,
+    bundle_root,
     bundle_state,
     cgroups,
     defaults,
@@ -97,6 +98,7 @@ def load(path: str) -> Bundle:
     if spec.process and spec.process.terminal is False and spec.process.console_size:
         spec = msgspec.structs.replace(spec, process=msgspec.structs.replace(spec.process, console_size=None))
     hooks.check(spec.hooks)
+    spec = msgspec.structs.replace(spec, mounts=bundle_root.absolute(spec.mounts, folder))
     return Bundle(folder, spec, rootfs, data)
 
 
@@ -203,9 +205,11 @@ class _Birth:
         for name, descriptor in zip(names, sources, strict=True):
             trees.setdefault(name, []).append(descriptor)
         hooks = self.bundle.spec.hooks or oci.Hooks()
-        inside = self.group.descriptor() if not self.plan.outside else -1
+        # The maps of a new user namespace are written from out here, and the root of one may not move itself.
+        away = bool(self.plan.outside) or "user" in self.plan.namespaces
+        inside = self.group.descriptor() if not away else -1
         # A process that moves itself costs 1 ms for all hierarchies, being moved 8 (decision 0080).
-        joins = inside < 0 and not self.plan.outside
+        joins = inside < 0 and not away
         entry = bundle_init.Entry(
             self.place.id,
             self.plan,
@@ -221,7 +225,7 @@ class _Birth:
             start_hooks=self._inside("startContainer", "created", hooks.start_container),
         )
         with attempt("clone"):
-            if self.plan.outside:
+            if away:
                 born = birth.bear(self.plan, -1, functools.partial(bundle_init.run, entry))
                 pid, pidfd = born.pid, born.pidfd
             else:

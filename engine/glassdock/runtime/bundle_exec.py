@@ -23,7 +23,16 @@ from glassdock.errors import Conflict, StartFailed
 from glassdock.linux import clone, prctl
 from glassdock.linux.clone import CloneFlag
 from glassdock.oci import runtime as oci
-from glassdock.runtime import bundle, bundle_state, cgroup_places, exec_child, listener, messages, plan_process
+from glassdock.runtime import (
+    bundle,
+    bundle_state,
+    cgroup_places,
+    exec_child,
+    listener,
+    messages,
+    plan_process,
+    priority,
+)
 from glassdock.runtime.bundle_state import Place, Record
 from glassdock.runtime.exec_child import Entry
 from glassdock.runtime.messages import ExecTask, Report
@@ -84,7 +93,14 @@ def begin(
     with ours:
         if not bundle_state.alive(running.record):  # its number may be another's by now
             raise Conflict("cannot exec in a stopped container")
-        entry = Entry(task, plan, group, container, running.record.pid, theirs, (), orphan=True, preserved=preserved)
+        affinity = process.exec_cpu_affinity or oci.CPUAffinity()
+        if affinity.initial:
+            with attempt("setting the initial CPU affinity"):
+                os.sched_setaffinity(0, priority.cpus(affinity.initial))
+        final = priority.cpus(affinity.final) if affinity.initial or affinity.final else None
+        entry = Entry(
+            task, plan, group, container, running.record.pid, theirs, (), orphan=True, preserved=preserved, cpus=final
+        )
         pid = _fork(entry)
         theirs.close()
         os.close(container)

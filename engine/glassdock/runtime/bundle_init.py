@@ -22,7 +22,7 @@ from typing import NoReturn, TypeAlias
 from glassdock import trace
 from glassdock.errors import StartFailed
 from glassdock.linux import keyctl, prctl
-from glassdock.runtime import init, messages, plan, process
+from glassdock.runtime import init, messages, plan, priority, process
 from glassdock.runtime.bundle_root import ChangeRoot, MoveRoot
 from glassdock.runtime.cgroups import Cgroup
 from glassdock.runtime.messages import Report, Task
@@ -107,6 +107,7 @@ def _let_go(entry: Entry, stage: Stage) -> None:
     if entry.group:
         with attempt("joining the cgroup"):
             entry.group.enter()
+    priority.use_all_cpus()
 
 
 def _own_keyring(identity: str, stage: Stage) -> None:

@@ -1,7 +1,9 @@
 """The root of a bundle: it is a folder already, so it only has to become a mount, and then `/`.
 
-Interface (steps): `BindRoot` in the place of `MountRoot`; `MoveRoot` in that of `Pivot`, if `--no-pivot` asks for it,
-`ChangeRoot` where there is no mount namespace of its own.
+Interface:
+- steps: `BindRoot` in the place of `MountRoot`; `MoveRoot` in that of `Pivot`, if `--no-pivot` asks for it, `ChangeRoot`
+  where there is no mount namespace of its own.
+- `absolute(mounts, folder)`: the sources of binds that are named from the bundle's folder.
 
 Rules: as in rootfs.py. Without pivot_root(2), which a RAM disk refuses, the machine's root stays mounted below ours:
 the mount is moved over it, and what is below can no longer be named. The kernel still sees it, and lets whoever makes a
@@ -15,9 +17,25 @@ from __future__ import annotations
 import errno
 import os
 
+import msgspec
+
 from glassdock.linux import mount as linux
 from glassdock.linux.mount import MountAttr, MountFlag, UmountFlag
+from glassdock.oci.runtime import Mount
 from glassdock.runtime.stage import Stage, Step, attempt
+
+
+def absolute(mounts: tuple[Mount, ...], folder: str) -> tuple[Mount, ...]:
+    """The mounts, with sources of binds that are not absolute found in the bundle's folder, as the specification says.
+
+    Without a type it is a bind where the options say so.
+    """
+    return tuple(
+        msgspec.structs.replace(one, source=os.path.join(folder, one.source))
+        if not one.source.startswith("/") and (one.type == "bind" or {"bind", "rbind"} & set(one.options))
+        else one
+        for one in mounts
+    )
 
 
 class BindRoot(Step, frozen=True, tag="bind_root"):

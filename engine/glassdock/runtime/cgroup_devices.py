@@ -24,7 +24,8 @@ def line(rule: DeviceRule) -> str:
     """`c 1:3 rwm`, or `a` for everything."""
     major = "*" if rule.major is None or rule.major < 0 else rule.major
     minor = "*" if rule.minor is None or rule.minor < 0 else rule.minor
-    return "a" if rule.type == "a" else f"{rule.type} {major}:{minor} {rule.access}"
+    access = "".join(letter for letter in "rwm" if letter in rule.access)
+    return "a" if rule.type == "a" else f"{rule.type} {major}:{minor} {access}"
 
 
 def attach(folder: str, rules: tuple[DeviceRule, ...], warnings: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 Interface:
 - `Layout`: which hierarchies this machine has.
-- `write`, `set_limit`, `read`, `read_number`, `read_table`: one control file.
+- `write`, `set_limit`, `most_processes`, `read`, `read_number`, `read_table`: one control file.
 - `hold`, `leave`, `leave_above`: the group above all containers of an engine.
 - `remove_tree`, `members`, `groups`: one group's folder with all that is in it.
 
@@ -65,6 +65,11 @@ def set_limit(folder: str, name: str, value: str | int, warnings: list[str]) -> 
         warnings.append(f"this kernel has no {name}; the limit was discarded")
     except OSError as error:
         raise StartFailed(f"failed to write {value!r} to {name}: {reason(error)}", errno=error.errno or 0) from error
+
+
+def most_processes(limit: int) -> int | str:
+    """What pids.max takes: 0 would let nobody in, so it is the one that is there, as with runc; less is no limit."""
+    return "max" if limit < 0 else limit or 1
 
 
 def read(folder: str, name: str) -> str:

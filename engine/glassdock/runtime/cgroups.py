@@ -176,7 +176,7 @@ def check(resources: Resources) -> None:
     _check_memory(resources)
     _check_cpu(resources)
     pids, block = resources.pids, resources.block_io
-    if pids and pids.limit > 4_194_304:
+    if pids and (pids.limit or 0) > 4_194_304:
         raise InvalidParameter(f"invalid PID limit {pids.limit}: the kernel has 4194304")
     if block:
         weights = [block.weight, *(device.weight for device in block.weight_device)]

@@ -67,9 +67,8 @@ class CgroupV1:
             self._memory(resources.memory, warnings)
         if resources.cpu:
             self._cpu(resources.cpu, warnings)
-        if resources.pids:
-            limit = resources.pids.limit
-            self._set("pids", "pids.max", limit if limit > 0 else "max", warnings)
+        if resources.pids and resources.pids.limit is not None:
+            self._set("pids", "pids.max", files.most_processes(resources.pids.limit), warnings)
         if resources.block_io:
             self._block_io(resources.block_io, warnings)
         if resources.network:
@@ -97,7 +96,11 @@ class CgroupV1:
             group.join(pid)
         for page in missing:
             group.limit_huge_pages(page.page_size, page.limit, warnings)
-        group.apply_unified(resources.unified)
+        try:
+            group.apply_unified(resources.unified)
+        except StartFailed as error:
+            text = f"invalid configuration: cannot use unified on cgroup v1: {error.message}"
+            raise StartFailed(text, errno=error.errno) from error
 
     def _huge_pages(self, size: str, limit: int) -> bool:
         folder = self._folder("hugetlb")
@@ -289,6 +292,7 @@ class CgroupV1:
         burst = ("cpu.cfs_burst_us", cpu.burst)
         # A burst may not be longer than the quota: a shorter one is set before the quota, a longer one after it.
         before = cpu.burst is not None and cpu.burst < files.read_number(self._folder("cpu"), burst[0])
+        retried: list[tuple[str, int]] = []
         for name, value in (
             ("cpu.idle", cpu.idle),
             ("cpu.shares", None if cpu.idle else cpu.shares or None),  # an idle group has no weight of its own
@@ -299,8 +303,17 @@ class CgroupV1:
             ("cpu.rt_period_us", cpu.realtime_period),
             ("cpu.rt_runtime_us", cpu.realtime_runtime),
         ):
-            if value is not None:
+            if value is None:
+                continue
+            try:
                 self._set("cpu", name, value, warnings)
+            except StartFailed as error:
+                # The old share of a shorter period may be more than the group above has: once the new one is there.
+                if error.errno != errno.EINVAL or not name.endswith("period_us"):
+                    raise
+                retried.append((name, value))
+        for name, value in retried:
+            self._set("cpu", name, value, warnings)
         for name, text in (("cpuset.cpus", cpu.cpus), ("cpuset.mems", cpu.mems)):
             if text:
                 self._set("cpuset", name, text, warnings)

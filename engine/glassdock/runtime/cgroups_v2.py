@@ -70,8 +70,8 @@ class CgroupV2:
             self._memory(resources.memory, warnings)
         if resources.cpu:
             self._cpu(resources.cpu, warnings)
-        if resources.pids:
-            set_limit(self.folder, "pids.max", _or_max(resources.pids.limit), warnings)
+        if resources.pids and resources.pids.limit is not None:
+            set_limit(self.folder, "pids.max", files.most_processes(resources.pids.limit), warnings)
         if resources.block_io:
             self._block_io(resources.block_io, warnings)
         for page in resources.hugepage_limits:

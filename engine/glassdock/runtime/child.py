@@ -46,8 +46,8 @@ from glassdock.runtime import (
 )
 from glassdock.runtime.cgroups import Cgroup
 from glassdock.runtime.messages import Failure, Report, Task
+from glassdock.runtime.mounting import Shifted
 from glassdock.runtime.plan import AnyStep, Plan
-from glassdock.runtime.rootfs import Shifted
 from glassdock.runtime.stage import attempt, reason
 from glassdock.runtime.terminal import TERMINAL_MESSAGE
 
@@ -222,6 +222,8 @@ def _open_source(source: str, views: dict[str, str]) -> int:
         return below.open_below(rest)
     if kind == "idmap":
         return _shifted(rest, views)
+    if kind == "ids":
+        return userns.descriptor_of(msgspec.json.decode(rest, type=userns.Ids))
     return devices.open_node(source)
 
 

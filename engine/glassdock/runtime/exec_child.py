@@ -26,7 +26,7 @@ from glassdock import trace
 from glassdock.errors import StartFailed
 from glassdock.linux import clone, prctl
 from glassdock.linux.clone import KINDS, CloneFlag
-from glassdock.runtime import capabilities, counted, init, messages, process, userns
+from glassdock.runtime import capabilities, counted, init, messages, priority, process, userns
 from glassdock.runtime.bundle_root import ChangeRoot
 from glassdock.runtime.capabilities import DropBounding, SetCapabilities
 from glassdock.runtime.cgroup_places import Places
@@ -38,7 +38,7 @@ from glassdock.runtime.messages import ExecTask, Report, Task
 from glassdock.runtime.namespaces import JoinNamespace
 from glassdock.runtime.only_id import OnlyId
 from glassdock.runtime.plan import Plan
-from glassdock.runtime.priority import IOPriority, SetPersonality, SetScheduler
+from glassdock.runtime.priority import IOPriority, MemoryPolicy, SetPersonality, SetScheduler
 from glassdock.runtime.process import (
     FindProgram,
     NoNewPrivileges,
@@ -57,6 +57,7 @@ _KEPT = (
     ExecLabel,
     SetScheduler,
     IOPriority,
+    MemoryPolicy,
     SetPersonality,
     Rlimits,
     Counted,
@@ -74,7 +75,8 @@ class Entry:
     """What is joined, and what then runs. `streams`: [stdin], stdout, stderr, none with a terminal.
 
     `container` is the pidfd of its first process, `first` that one's number out here.
-    An `orphan` lives on when its maker ends; its program inherits `preserved` descriptors from 3 on.
+    An `orphan` lives on when its maker ends; its program inherits `preserved` descriptors from 3 on. `cpus`: where it
+    is to run once it is in the cgroup: () is for the kernel to decide, None all that the cgroup has.
     """
 
     task: ExecTask
@@ -86,6 +88,7 @@ class Entry:
     streams: tuple[int, ...]
     orphan: bool = False
     preserved: int = 0
+    cpus: tuple[int, ...] | None = None
 
 
 class ChangeDirectory(Step, frozen=True, tag="exec_cwd"):
@@ -207,6 +210,10 @@ def _join(entry: Entry, stage: Stage, container: int, in_cgroup: bool) -> None:
     with attempt("joining the container"):
         if entry.cgroup and not in_cgroup:
             entry.cgroup.enter()
+        if entry.cpus:
+            os.sched_setaffinity(0, entry.cpus)
+        elif entry.cpus is None:
+            priority.use_all_cpus()
         for step in (*entry.plan.outside, *entry.plan.steps):
             if isinstance(step, OomScore) or (isinstance(step, Rlimits) and step in entry.plan.outside):
                 init.do(step, stage)

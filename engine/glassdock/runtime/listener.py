@@ -93,7 +93,7 @@ def hand_over(call: Call, page: int, pid: int, status: str, **state: Any) -> Non
                 agent.connect(listener.path)
             except OSError as error:
                 raise StartFailed(
-                    f"unable to connect to the seccomp listener {listener.path}: {reason(error)}",
+                    f"failed to connect with seccomp agent at {listener.path}: {reason(error)}",
                     "Start the agent that listens there first.",
                     errno=error.errno or 0,
                 ) from error

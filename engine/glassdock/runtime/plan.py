@@ -27,18 +27,17 @@ from glassdock.runtime import cgroups, defaults, labels, options, plan_namespace
 from glassdock.runtime.bundle_root import ChangeRoot
 from glassdock.runtime.devices import DeviceLinks, DeviceNode, Fifo
 from glassdock.runtime.listener import Listener
+from glassdock.runtime.mounting import BindMount, MountFilesystem, ReadonlyMounts
 from glassdock.runtime.namespaces import Domainname, Hostname, JoinNamespace, Loopback, OwnCgroupRoot
 from glassdock.runtime.outside import JoinNamespaces, KernelView, NewTime, ShiftedRoot
 from glassdock.runtime.plan_namespaces import Arrangement
 from glassdock.runtime.plan_process import ProcessStep
 from glassdock.runtime.process import OomScore
 from glassdock.runtime.rootfs import (
-    BindMount,
     Detach,
     Graft,
     MaskPaths,
     MountCgroups,
-    MountFilesystem,
     MountRoot,
     Pivot,
     Propagate,
@@ -75,6 +74,7 @@ AnyStep: TypeAlias = (
     | Propagate
     | Fifo
     | ReadonlyRoot
+    | ReadonlyMounts
     | Hostname
     | Domainname
     | ShiftedRoot
@@ -139,7 +139,7 @@ def ahead(layout: cgroups.Layout) -> dict[str, tuple[AnyStep, ...]]:
     the same steps moves the folder's whole tree into its root.
     """
     usual = Spec(mounts=defaults.mounts())
-    mounts = _mounts(usual, Linux(cgroups_path="/any"), layout)
+    mounts = _mounts(usual.mounts, Linux(cgroups_path="/any"), layout)
     covers = _covers(defaults.readonly_paths(), defaults.masked_paths())
     steps = [*mounts, *_devices(usual, Linux()), *covers]
     found: dict[str, tuple[AnyStep, ...]] = {}
@@ -193,7 +193,8 @@ def make(
         cgroups.check_path(linux.cgroups_path)
     steps: list[AnyStep] = list(arranged.first)
     ids = arranged.ids if arranged.own_user else None
-    steps += _mounts(spec, linux, layout or cgroups.Layout(), arranged.views, ids)
+    inside, later = _inside(spec.mounts, target), _later(spec.mounts)
+    steps += _mounts(inside, linux, layout or cgroups.Layout(), arranged.views, ids, target)
     steps += _devices(spec, linux, ids)
     if body.terminal:
         size = body.console_size
@@ -205,6 +206,8 @@ def make(
         steps.append(Propagate(arranged.after_pivot))
     if spec.root and spec.root.readonly:
         steps.append(ReadonlyRoot())
+    if later:
+        steps.append(ReadonlyMounts(later))
     steps += plan_process.identity(linux, body, user, groups, own_user=arranged.own_user)
     if sum(len(step.sources()) for step in steps) > _MOST_SOURCES:
         raise InvalidParameter(f"more than {_MOST_SOURCES} mounts")
@@ -237,17 +240,46 @@ def _check_text(spec: Spec, body: Process) -> None:
         raise InvalidParameter(f"invalid hostname {spec.hostname!r}: at most 64 bytes")
 
 
+def _inside(mounts: tuple[MountEntry, ...], root: str) -> tuple[MountEntry, ...]:
+    """The mounts, those whose destination is written as the machine sees it named as the container does."""
+    if not any(entry.destination.startswith(f"{root}/") for entry in mounts):
+        return mounts
+    return tuple(
+        msgspec.structs.replace(entry, destination=entry.destination[len(root) :])
+        if entry.destination.startswith(f"{root}/")
+        else entry
+        for entry in mounts
+    )
+
+
+def _later(mounts: tuple[MountEntry, ...]) -> tuple[str, ...]:
+    """What becomes read-only once others were mounted in it."""
+    found = (entry for entry in mounts if entry.type == "tmpfs")
+    return tuple(_where(entry) for entry in found if options.parse(entry.options).add & MountAttr.RDONLY)
+
+
+def _where(entry: MountEntry) -> str:
+    # A destination that is not absolute begins at the root as well: the specification's word for old bundles.
+    where = posixpath.normpath("/" + entry.destination.lstrip("/"))
+    if not entry.destination or where == "/" or "\0" in entry.destination:
+        raise InvalidParameter(f"invalid mount destination {entry.destination!r}: it must be a path and not '/'")
+    return where
+
+
 def _mounts(
-    spec: Spec, linux: Linux, layout: cgroups.Layout, views: tuple[str, ...] = (), ids: Ids | None = None
+    mounts: tuple[MountEntry, ...],
+    linux: Linux,
+    layout: cgroups.Layout,
+    views: tuple[str, ...] = (),
+    ids: Ids | None = None,
+    root: str = "",
 ) -> list[AnyStep]:
     steps: list[AnyStep] = []
-    for entry in spec.mounts:
-        where = posixpath.normpath("/" + entry.destination.lstrip("/"))
-        if not entry.destination.startswith("/") or where == "/" or "\0" in entry.destination:
-            raise InvalidParameter(f"invalid mount destination {entry.destination!r}: it must be absolute and not '/'")
+    for entry in mounts:
+        where = _where(entry)
         words = options.parse(entry.options)
         if words.bind or entry.type == "bind":
-            steps.append(_bind(entry, where, words, ids))
+            steps.append(_bind(entry, where, words, ids, root))
             continue
         if entry.uid_mappings or entry.gid_mappings or words.shift:
             raise InvalidParameter("id-mapped mounts are only supported for bind-mounts")
@@ -264,31 +296,30 @@ def _mounts(
             _keep_out_of_proc(where)
         attributes = words.add
         if entry.type == "tmpfs":
-            attributes |= MountAttr.NODEV & ~words.clear
+            attributes = (attributes | MountAttr.NODEV & ~words.clear) & ~MountAttr.RDONLY
         data = words.data
         if linux.mount_label and entry.type not in ("proc", "sysfs"):
             data += (("context", linux.mount_label),)
         spread, given = int(words.propagation), entry.type in views
-        steps.append(MountFilesystem(where, entry.type, int(attributes), data, entry.source, spread, given))
+        copy_up = words.copy_up and entry.type == "tmpfs"
+        steps.append(MountFilesystem(where, entry.type, int(attributes), data, entry.source, spread, given, copy_up))
     return steps
 
 
-def _bind(entry: MountEntry, where: str, words: options.Options, ids: Ids | None) -> BindMount:
+def _bind(entry: MountEntry, where: str, words: options.Options, ids: Ids | None, root: str) -> BindMount:
     _keep_out_of_proc(where)
     if not posixpath.isabs(entry.source) or "\0" in entry.source:
         raise InvalidParameter(f"invalid mount source {entry.source!r}: it must be an absolute path")
-    below = dict(words.data).get(options.SUBPATH, "")
+    subpath = dict(words.data).get(options.SUBPATH, "")
     if unknown := [key for key, _ in words.data if key != options.SUBPATH]:
         raise InvalidParameter(f"invalid option {unknown[0]!r} for a bind mount")
-    add = words.add | words.recursive_add | (MountAttr.NODEV & ~words.clear)
-    # `ro` is about this mount; what is mounted below it keeps its own mode, unless it is `rro`.
-    top = words.add & MountAttr.RDONLY & ~words.recursive_add
+    below = words.recursive_add | (MountAttr.NODEV & ~(words.clear | words.recursive_clear))
+    looks = (int(words.add), int(words.clear), int(below), int(words.recursive_clear))
     recursive = words.recursive or not words.bind
-    spread, deep = int(words.propagation), words.shift == "ridmap"
-    shown = _shift(entry, words, ids)
-    return BindMount(
-        where, entry.source, int(add & ~top), int(words.clear), recursive, spread, shown, deep, int(top), below
-    )
+    spread = int(words.propagation)
+    shown, deep = _shift(entry, words, ids), words.shift == "ridmap"
+    inside = entry.source[len(root) :] if root and entry.source.startswith(f"{root}/") else ""
+    return BindMount(where, entry.source, *looks, recursive, spread, shown, deep, inside, subpath)
 
 
 def _shift(entry: MountEntry, words: options.Options, ids: Ids | None) -> Ids | None:
@@ -323,8 +354,8 @@ def _devices(spec: Spec, linux: Linux, ids: Ids | None = None) -> list[AnyStep]:
         if not device.path.startswith("/") or where == "/" or "\0" in device.path:
             raise InvalidParameter(f"device {device.path!r}: the path must be absolute")
         _keep_out_of_proc(where)
-        if own_dev and where in (path for path, *_ in defaults.DEVICES):
-            continue
+        if own_dev and (where == "/dev/ptmx" or where in (path for path, *_ in defaults.DEVICES)):
+            continue  # there already; ptmx is that of its own devpts
         steps.append(_device(device, where, ids))
     return steps
 

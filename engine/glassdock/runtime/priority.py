@@ -1,6 +1,7 @@
 """How urgent the process is: its scheduler, its input and output, where its memory comes from, its personality.
 
-Interface: `steps(process, linux)`: the steps of what is asked for, checked; `cpus(text)`: 0-3,7 as numbers.
+Interface: `steps(process, linux)`: the steps of what is asked for, checked; `cpus(text)`: 0-3,7 as numbers;
+`use_all_cpus()` for a process whose maker had fewer.
 Steps: `SetScheduler`, `IOPriority`, `MemoryPolicy`, `SetPersonality`.
 
 Rules: nothing is set that is not asked for. runc's words for what makes no sense.
@@ -10,14 +11,16 @@ Sources: sched(7), ioprio_set(2), set_mempolicy(2), personality(2).
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TypeAlias
 
-from glassdock.errors import InvalidParameter
+from glassdock.errors import InvalidParameter, StartFailed
 from glassdock.linux import process as linux
 from glassdock.linux import scheduling
 from glassdock.linux.scheduling import IOClass, MemoryFlag, MemoryMode, Policy, SchedFlag
 from glassdock.oci import runtime as oci
-from glassdock.runtime.stage import Stage, Step, attempt
+from glassdock.runtime.stage import Stage, Step, attempt, reason
 
 _DOMAINS = {"LINUX": 0x0000, "LINUX32": 0x0008}
 _LARGEST_NODE = 1023
@@ -39,7 +42,7 @@ class SetScheduler(Step, frozen=True, tag="scheduler"):
         return f"scheduler {self.policy}, nice {self.nice}, priority {self.priority}"
 
     def apply(self, stage: Stage) -> None:
-        with attempt("setting scheduler"):
+        try:
             scheduling.sched_setattr(
                 Policy[self.policy],
                 flags=SchedFlag(self.flags),
@@ -49,6 +52,11 @@ class SetScheduler(Step, frozen=True, tag="scheduler"):
                 deadline=self.deadline,
                 period=self.period,
             )
+        except OSError as error:
+            text = f"setting scheduler: {reason(error)}"
+            if error.errno == errno.EPERM and self.policy == "SCHED_DEADLINE":  # sched_setattr(2) on EPERM
+                text += ": process scheduler can't be used together with AllowedCPUs"
+            raise StartFailed(text, errno=error.errno or 0) from error
 
 
 class IOPriority(Step, frozen=True, tag="io_priority"):
@@ -115,6 +123,13 @@ def steps(body: oci.Process, kernel: oci.Linux) -> list[PriorityStep]:
     return found
 
 
+def use_all_cpus() -> None:
+    """What the caller was bound to is not the container's: of all processors its cpuset alone decides."""
+    there = os.cpu_count() or 1
+    if len(os.sched_getaffinity(0)) < there:
+        os.sched_setaffinity(0, range(os.sysconf("SC_NPROCESSORS_CONF")))
+
+
 def cpus(text: str) -> tuple[int, ...]:
     """`0-3,7` → (0, 1, 2, 3, 7); raises InvalidParameter."""
     return _numbers(text, _LARGEST_CPU)
@@ -165,7 +180,10 @@ def _io_priority(wanted: oci.IOPriority) -> IOPriority:
 def _memory_policy(wanted: oci.MemoryPolicy) -> MemoryPolicy:
     if wanted.mode not in MemoryMode.__members__:
         raise InvalidParameter(f"invalid memory policy mode {wanted.mode!r}")
-    nodes = _numbers(wanted.nodes, _LARGEST_NODE)
+    try:
+        nodes = _numbers(wanted.nodes, _LARGEST_NODE)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"invalid memory policy nodes: {error.message}", error.remedy) from error
     if wanted.mode in ("MPOL_DEFAULT", "MPOL_LOCAL") and nodes:
         raise InvalidParameter(f"memory policy mode requires 0 nodes but got {len(nodes)}")
     if wanted.mode not in ("MPOL_DEFAULT", "MPOL_LOCAL", "MPOL_PREFERRED") and not nodes:

@@ -4,7 +4,7 @@ Interface (steps, in the order of a plan):
 - `Detach`: nothing that is mounted from here on reaches the machine.
 - `Scaffold`, `Graft`: what a child in reserve has mounted ahead, and how it gets into the root.
 - `MountRoot`: the union of the image's layers becomes the root. `TakeRoot`: it was made outside (outside.py).
-- `MountFilesystem`, `BindMount`, `MountCgroups`: what is put into it; its devices are `devices.py`'s.
+- `MountCgroups`: its own cgroups; other mounts are `mounting.py`'s, its devices `devices.py`'s.
 - `Sysctl`, `ReadonlyPaths`, `MaskPaths`: what of /proc and /sys is set, frozen and hidden.
 - `Pivot`: the root becomes `/`, the machine's files are gone. `ReadonlyRoot` last.
 
@@ -19,25 +19,23 @@ from __future__ import annotations
 
 import errno
 import os
-import posixpath
 import stat
-
-import msgspec
 
 from glassdock.errors import StartFailed
 from glassdock.linux import mount as linux
 from glassdock.linux.mount import AT_FDCWD, MountAttr, MountFlag, OpenTree, UmountFlag
 from glassdock.linux.openat2 import Resolve, make_directories, open_in_root, openat2
 from glassdock.runtime import filesystems
-from glassdock.runtime.below import Below
 from glassdock.runtime.stage import Stage, Step, attempt
-from glassdock.runtime.userns import Ids
 from glassdock.unionfs.mounts import Mount
 
 # Files of /proc that may be covered, as LXCFS does: https://github.com/opencontainers/runc/blob/main/docs
 COVERABLE = frozenset(
     f"/proc/{name}" for name in ("cpuinfo", "diskstats", "loadavg", "meminfo", "stat", "swaps", "uptime", "slabinfo")
 )
+
+
+_MOST_LINKS = 40
 
 
 class Detach(Step, frozen=True, tag="detach"):
@@ -82,102 +80,6 @@ class TakeRoot(Step, frozen=True, tag="take_root"):
             target = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             linux.mount_setattr(stage.root, add=MountAttr.NODEV, propagation=MountFlag(self.propagation))
             attach(stage.root, target)
-
-
-class MountFilesystem(Step, frozen=True, tag="mount"):
-    """A new instance of a file system: proc, sysfs, tmpfs, devpts, mqueue."""
-
-    destination: str
-    type: str
-    attributes: int = 0
-    data: tuple[tuple[str, str], ...] = ()
-    source: str = ""
-    propagation: int = int(MountFlag.PRIVATE)
-    given: bool = False
-
-    def places(self) -> tuple[str, ...]:
-        return (self.destination,)
-
-    def describe(self) -> str:
-        options = ",".join(f"{key}={value}" if value else key for key, value in self.data)
-        return f"mount {self.type} on {self.destination}" + (f" ({options})" if options else "")
-
-    def apply(self, stage: Stage) -> None:
-        with attempt(f"mounting {self.type} to rootfs at {self.destination}"):
-            if self.given:  # made outside: see KernelView
-                tree = stage.take(f"tree:{self.type}")
-                linux.mount_setattr(tree, add=MountAttr(self.attributes))
-            else:
-                source, attributes = self.source or self.type, MountAttr(self.attributes)
-                tree = filesystems.for_container(self.type, source, self.data, attributes, stage)
-            try:
-                kernel_view = self.type in ("proc", "sysfs")
-                if kernel_view:
-                    target = _ordinary_directory(stage, self.destination)
-                else:
-                    target = place(stage, self.destination, directory=True)
-                attach(tree, target)
-                if self.type == "proc":
-                    stage.proc_device = os.fstat(tree).st_dev
-                if self.propagation != MountFlag.PRIVATE:
-                    linux.mount_setattr(tree, propagation=MountFlag(self.propagation))
-            finally:
-                os.close(tree)
-
-
-class Shifted(msgspec.Struct, frozen=True):
-    """A source of a mount, and the ids with which it is to be seen."""
-
-    source: str
-    ids: Ids
-    recursive: bool = False
-
-
-class BindMount(Step, frozen=True, tag="bind"):
-    """A file or folder of the machine's, seen from inside as well; `top` is not for mounts below."""
-
-    destination: str
-    source: str
-    add: int = 0
-    clear: int = 0
-    recursive: bool = True
-    propagation: int = int(MountFlag.PRIVATE)
-    ids: Ids | None = None
-    shift_below: bool = False
-    top: int = 0
-    subpath: str = ""
-
-    def describe(self) -> str:
-        mode = "read-only" if (self.add | self.top) & MountAttr.RDONLY else "writable"
-        owners = f", owners shifted: {self.ids.describe()}" if self.ids else ""
-        return f"bind {posixpath.join(self.source, self.subpath)} on {self.destination}, {mode}{owners}"
-
-    def sources(self) -> tuple[str, ...]:
-        source = f"{'rbind' if self.recursive else 'bind'}:{self.source}"
-        if self.subpath:
-            source = "below:" + msgspec.json.encode(Below(self.source, self.subpath, self.recursive)).decode()
-        if self.ids:
-            source = "idmap:" + msgspec.json.encode(Shifted(source, self.ids, self.shift_below)).decode()
-        return (source,)
-
-    def apply(self, stage: Stage) -> None:
-        tree = stage.take(self.sources()[0])
-        with attempt(f"mounting {self.source!r} to rootfs at {self.destination!r}"):
-            try:
-                directory = stat.S_ISDIR(os.fstat(tree).st_mode)
-                target = place(stage, self.destination, directory=directory)
-                linux.mount_setattr(
-                    tree,
-                    add=MountAttr(self.add),
-                    clear=MountAttr(self.clear),
-                    propagation=MountFlag(self.propagation),
-                    recursive=self.recursive,
-                )
-                if self.top:
-                    linux.mount_setattr(tree, add=MountAttr(self.top))
-                attach(tree, target)
-            finally:
-                os.close(tree)
 
 
 class MountCgroups(Step, frozen=True, tag="mount_cgroups"):
@@ -245,7 +147,7 @@ class Graft(Step, frozen=True, tag="graft"):
             tree = open_in_root(stage.scaffold, self.top, os.O_PATH | os.O_DIRECTORY)
             try:
                 if self.top == "/proc":
-                    target = _ordinary_directory(stage, self.top)
+                    target = ordinary_directory(stage, self.top)
                 else:
                     target = place(stage, self.top, directory=True)
                 attach(tree, target)
@@ -401,19 +303,25 @@ def place(stage: Stage, path: str, *, directory: bool) -> int:
 
 
 def _file(stage: Stage, path: str) -> int:
-    try:
-        return open_in_root(stage.root, path, os.O_PATH)
-    except FileNotFoundError:
-        folder = make_directories(stage.root, os.path.dirname(path))
-    try:
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-        os.close(os.open(os.path.basename(path), flags, 0o644, dir_fd=folder))
-    finally:
-        os.close(folder)
-    return open_in_root(stage.root, path, os.O_PATH)
+    """The file, made where it is missing; a link in its place that leads to nothing says where."""
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    where = path
+    for _ in range(_MOST_LINKS):
+        try:
+            return open_in_root(stage.root, where, os.O_PATH)
+        except FileNotFoundError:
+            folder = make_directories(stage.root, os.path.dirname(where))
+        name = os.path.basename(where)
+        try:
+            os.close(os.open(name, flags, 0o644, dir_fd=folder))
+        except FileExistsError:
+            where = os.path.join(os.path.dirname(where), os.readlink(name, dir_fd=folder))
+        finally:
+            os.close(folder)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
 
-def _ordinary_directory(stage: Stage, path: str) -> int:
+def ordinary_directory(stage: Stage, path: str) -> int:
     """proc and sysfs go on a real directory of that very name (2019-19921), or the masks would miss them."""
     try:
         os.close(make_directories(stage.root, path))

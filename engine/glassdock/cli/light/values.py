@@ -94,6 +94,11 @@ class _Made(type):
         made.__defaults__, made.__readers__ = frozenset(defaults), None
         return made
 
+    @property
+    def __struct_encode_fields__(cls: Any) -> tuple[str, ...]:
+        """The names of its fields in JSON."""
+        return tuple(cls.__outside__.values())
+
 
 def _camel(word: str) -> str:
     first, *rest = word.split("_")
