@@ -85,7 +85,7 @@ def _bytes(flag: str, text: str) -> int:
 
 def _resources(data: bytes) -> Resources:
     try:
-        found = oci.read(data, Resources)
+        found: Resources = oci.read(data, Resources)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidParameter(f"not valid resources: {error}") from error
     # Devices stay as they are, with runc too: a document's list would be that of a new container.

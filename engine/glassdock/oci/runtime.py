@@ -10,13 +10,12 @@ Source: https://github.com/opencontainers/runtime-spec/blob/main/config.md and c
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from glassdock.errors import InvalidParameter
 
-_T = TypeVar("_T")
 # Members whose own names are the user's.
 _FREE = frozenset({"annotations", "sysctl", "unified", "netDevices", "rdma"})
 
@@ -365,12 +364,13 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
 def decode(data: bytes | str) -> Spec:
     """Read a config.json; raises InvalidParameter with the place of the fault."""
     try:
-        return read(data, Spec)
+        found: Spec = read(data, Spec)
+        return found
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidParameter(f"not a valid config.json: {error}") from error
 
 
-def read(data: bytes | str, kind: type[_T]) -> _T:
+def read(data: bytes | str, kind: type) -> Any:
     """Decode one of these documents; raises msgspec.DecodeError, UnicodeDecodeError.
 
     Where it is not as it should be, it is read once more as runc's language reads it: null is what is not said, and a
