@@ -79,7 +79,7 @@ def test_a_tmpfs_begins_with_what_it_covers_where_that_is_asked_for(runtime: Run
     (folder / "deep").mkdir()
     (folder / "deep/file").write_text("text")
     os.chown(folder / "deep/file", 7, 8)
-    (folder / "deep/file").chmod(0o4640)
+    (folder / "deep/file").chmod(0o4644)
     (folder / "deep").chmod(0o777)
     os.symlink("/etc/deep", folder / "link")
     os.mkfifo(folder / "pipe")
@@ -87,7 +87,7 @@ def test_a_tmpfs_begins_with_what_it_covers_where_that_is_asked_for(runtime: Run
     script = "cat /etc/link/file; echo; stat -c '%a %u %g' /etc/deep/file /etc/deep; test -p /etc/pipe && touch /etc/x"
     runtime.program(script)
     done = runtime("run", "one", check=False)
-    assert done.stdout.splitlines() == ["text", "4640 7 8", "777 0 0"]
+    assert done.stdout.splitlines() == ["text", "4644 7 8", "777 0 0"]
     assert "Read-only file system" in done.stderr
     assert not (folder / "x").exists()
 
@@ -142,3 +142,13 @@ def test_a_ptmx_that_is_asked_for_is_the_one_of_its_own_devpts(runtime: Runtime)
     device = {"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2, "fileMode": 0o666}
     runtime.change(lambda spec: spec["linux"].update(devices=[device]))
     assert said(runtime, "readlink /dev/ptmx") == ["pts/ptmx"]
+
+
+def test_an_exec_finds_the_bundle_from_anywhere(runtime: Runtime) -> None:
+    (runtime.folder / "data").mkdir()
+    mount(runtime, "data", "/inside", "bind")
+    runtime.begin()
+    command = runtime.command("exec", "one", "echo", "here")
+    done = subprocess.run(command, cwd="/", capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (0, b"here\n"), done
+    runtime("delete", "--force", "one")

@@ -25,6 +25,7 @@ from glassdock.linux.clone import CloneFlag
 from glassdock.oci import runtime as oci
 from glassdock.runtime import (
     bundle,
+    bundle_root,
     bundle_state,
     cgroup_places,
     exec_child,
@@ -57,7 +58,9 @@ def find(place: Place, *, ignore_paused: bool = False) -> Running:
         raise Conflict("cannot exec in a stopped container")
     if now == "paused" and not ignore_paused:
         raise Conflict("cannot exec in a paused container (use --ignore-paused to override)")
-    return Running(record, oci.decode(place.kept()), record.rootfs)
+    spec = oci.decode(place.kept())
+    spec = msgspec.structs.replace(spec, mounts=bundle_root.absolute(spec.mounts, record.bundle))
+    return Running(record, spec, record.rootfs)
 
 
 def begin(
