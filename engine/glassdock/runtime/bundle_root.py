@@ -1,8 +1,8 @@
 """The root of a bundle: it is a folder already, so it only has to become a mount, and then `/`.
 
 Interface:
-- steps: `BindRoot` in the place of `MountRoot`; `MoveRoot` in that of `Pivot`, if `--no-pivot` asks for it, `ChangeRoot`
-  where there is no mount namespace of its own.
+- steps: `BindRoot` in the place of `MountRoot`; `MoveRoot` in that of `Pivot`, if `--no-pivot` asks for it;
+  `ChangeRoot` where there is no mount namespace of its own.
 - `absolute(mounts, folder)`: the sources of binds that are named from the bundle's folder.
 
 Rules: as in rootfs.py. Without pivot_root(2), which a RAM disk refuses, the machine's root stays mounted below ours:
