@@ -3,7 +3,8 @@
 Interface:
 - `socket_path(option)`: `--socket`, else `$GLASSDOCK_HOST`, else the runtime folder of the user.
 - `Paths.of(root)`: the state folder and everything in it; `Paths.make()` creates the folders.
-- `atomic_write(path, data)`: all of it or nothing, on disk when it returns.
+- `atomic_write(path, data)`: all of it or nothing, on disk when it returns. `forget_halves(folder)`: remove what one
+  that was killed left there.
 
 Rules: nobody else composes a path under the state folder; names come from digests and ids, never from users.
 """
@@ -13,11 +14,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT_ROOT = Path("/var/lib/glassdock")
+_HALF = re.compile(r"\..+\.[a-z0-9_]{8}")  # what `atomic_write` calls a file that is not complete
 
 
 def socket_path(option: str | None = None) -> Path:
@@ -129,3 +132,10 @@ def atomic_write(path: Path, data: bytes, *, mode: int = 0o600, sync: bool = Tru
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise
+
+
+def forget_halves(folder: Path) -> None:
+    """Remove what an `atomic_write` that was killed left; nobody writes there meanwhile."""
+    for name in os.listdir(folder):
+        if _HALF.fullmatch(name):
+            (folder / name).unlink(missing_ok=True)

@@ -1,68 +1,33 @@
 """A daemon that kills itself at a step of its own choice, and the next one that looks at what is left.
 
-Interface: `python -m tests.containers.crashing ROOT VERB`: kills a daemon at every step of the verb, one after the
-other; prints `points N` and one line for everything that the next daemon found wrong.
+Interface: `python -m tests.containers.crashing ROOT VERB...`: kills a daemon at every step of the verbs, one after the
+other; prints `points VERB N` and one line for everything that the next daemon found wrong.
 
-Rules: a step begins and ends (both are points), and every change of a folder by the engine's own lines is a point, too.
-The interpreter's profiler tells of them, so the engine knows nothing of it. A container called `other` runs all the
-time.
+Rules: what a point is says killer.py; the verbs are scenarios.py's. A container called `other` runs all the time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import os
-import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
-from glassdock import trace
-from glassdock.containers.config import Config, CreateRequest, HostConfig, NetworkingConfig
-from glassdock.containers.model import Container, Status
+from glassdock.containers.model import Status
 from glassdock.engine import Engine
-from glassdock.errors import NotFound
 from glassdock.images.model import LayerRecord, chain_ids
 from glassdock.oci.image import ImageConfig, RootFS
 from glassdock.oci.reference import Reference
 from glassdock.paths import Paths
-from tests.runtime.lab import alive, make_root, read_log
-
-ENGINE = os.path.dirname(trace.__file__)
-STEP = trace.span.__wrapped__.__code__  # type: ignore[attr-defined]
-CHANGES = {os.rename, os.replace, os.unlink, os.rmdir, os.mkdir, os.symlink, os.link}
-CGROUPS = Path("/sys/fs/cgroup")
-SCRIPT = "trap 'echo end; exit 7' TERM; echo begin; while :; do sleep 0.02; done"
-
-
-@dataclass(slots=True)
-class Killer:
-    """SIGKILL to this process at the point of that number, once armed."""
-
-    left: int
-    armed: bool = False
-
-    def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
-        if not self.armed:
-            return
-        changes = event == "c_call" and argument in CHANGES and frame.f_code.co_filename.startswith(ENGINE)
-        if changes or (event == "call" and frame.f_code is STEP):
-            self.left -= 1
-            if self.left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-
-def request(*argv: str) -> CreateRequest:
-    return CreateRequest(Config(image="tiny", cmd=argv), HostConfig(network_mode="bridge"), NetworkingConfig())
+from tests.containers.killer import Killer
+from tests.containers.left import left
+from tests.containers.scenarios import SCENARIOS, SCRIPT, request, said, until
+from tests.runtime.lab import alive, make_root
 
 
 def make_image(engine: Engine) -> None:
@@ -74,107 +39,32 @@ def make_image(engine: Engine) -> None:
     engine.images.create(config, [LayerRecord(diff_id)], [Reference.parse("tiny")])
 
 
-async def until(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 5
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(0.005)
-    return True
-
-
-def said(engine: Engine, container: Container) -> str:
-    path = engine.containers.log_path(container)
-    return read_log(path)[0] if path.exists() else ""
-
-
-async def prepared(engine: Engine, verb: str) -> None:
-    """`it` as it is before the verb."""
-    if verb == "create":
-        return
-    argv = ("sh", "-c", "exit 7") if verb == "remove" else ("sh", "-c", SCRIPT)
-    it, _ = await engine.containers.create(request(*argv), "it")
-    if verb == "start":
-        return
-    await engine.containers.start("it")
-    if verb == "remove":
-        await engine.containers.wait("it")
-    else:
-        await until(lambda: said(engine, it) == "begin\n")
-
-
-async def done(engine: Engine, verb: str) -> None:
-    """The verb."""
-    match verb:
-        case "create":
-            await engine.containers.create(request("sh", "-c", SCRIPT), "it")
-        case "start":
-            await engine.containers.start("it")
-        case "stop":
-            await engine.containers.stop("it")
-        case "remove":
-            await engine.containers.remove("it")
-            await engine.containers.cleared()
-
-
 async def turn(root: Path, verb: str, killer: Killer) -> None:
     """Look at what the last daemon left, then die like it."""
+    point = killer.left
     async with Engine.open(Paths.of(root), 0) as engine:
         for line in await found_wrong(engine, verb):
-            print(f"{verb}, killed before point {killer.left}: {line}", flush=True)
-        await prepared(engine, verb)
+            print(f"{verb}, killed at point {point - 1}: {line}", flush=True)
+        await SCENARIOS[verb].prepare(engine)
         killer.armed = True
-        await done(engine, verb)
+        await SCENARIOS[verb].act(engine)
         killer.armed = False
 
 
 async def found_wrong(engine: Engine, verb: str) -> list[str]:
     """What is not as it should be after the last daemon's death; `it` is gone afterwards."""
     wrong: list[str] = []
-    with contextlib.suppress(NotFound):
-        wrong += await examined(engine, verb, engine.containers.get("it"))
-        await engine.containers.remove("it", force=True)
+    for it in [found for found in engine.containers.all() if found.name != "other"]:
+        wrong += await SCENARIOS[verb].examine(engine, it)
+        if it in engine.containers.all():
+            await engine.containers.remove(it.id, force=True)
     await engine.containers.cleared()
     other = engine.containers.get("other")
     if not (other.state.status is Status.RUNNING and alive(other.state.pid)):
         wrong.append(f"the other container is {other.state.status}")
     if said(engine, other) != "begin\n":
         wrong.append(f"the other container said {said(engine, other)!r}")
-    for folder in (engine.paths.containers, engine.paths.layers / "active"):
-        wrong += [f"{folder}/{name}" for name in os.listdir(folder) if name != other.id]
-    group = f"glassdock-{engine.paths.tag}"
-    for parent in itertools.chain(CGROUPS.glob(group), CGROUPS.glob(f"*/{group}")):
-        names = [path.name for path in parent.iterdir() if path.is_dir()]
-        wrong += [f"{parent}/{name}" for name in names if name != other.id and not name.startswith("ready-")]
-    return wrong
-
-
-async def examined(engine: Engine, verb: str, it: Container) -> list[str]:
-    status, wrong = it.state.status, []
-    possible = {
-        "create": {Status.CREATED},
-        "start": {Status.CREATED, Status.EXITED, Status.RUNNING},
-        "stop": {Status.RUNNING, Status.EXITED},
-        "remove": {Status.EXITED},
-    }
-    if status not in possible[verb]:
-        wrong.append(f"it is {status}")
-    if status is Status.EXITED and verb in ("stop", "remove") and it.state.exit_code != 7:
-        wrong.append(f"its exit code is {it.state.exit_code}")
-    if status is Status.RUNNING and not (alive(it.state.pid) and it.endpoints and it.state.started_at):
-        wrong.append(f"it runs and does not: {it.state}, {it.endpoints}")
-    if verb == "remove":
-        return wrong
-    before, lives = said(engine, it).count("end"), said(engine, it).count("begin")
-    if status is not Status.RUNNING:
-        lives += 1
-        await engine.containers.start("it")
-    if not await until(lambda: said(engine, it).count("begin") >= max(lives, 1)):
-        wrong.append(f"it does not begin: {said(engine, it)!r}")
-    await engine.containers.stop("it")
-    if it.state.exit_code != 7 or said(engine, it).count("end") != before + 1:
-        wrong.append(f"stopped it says {said(engine, it)!r}, code {it.state.exit_code}")
-    return wrong
+    return wrong + await left(engine, other)
 
 
 def child(work: Callable[[], None]) -> int:
@@ -212,26 +102,31 @@ async def last(root: Path, verb: str) -> None:
         if other.state.exit_code != 7 or said(engine, other) != "begin\nend\n":
             print(f"the other container: {other.state.exit_code}, {said(engine, other)!r}")
         await engine.containers.remove("other")
+        await engine.containers.cleared()
 
 
-def main(root: Path, verb: str) -> None:
-    """Kill a daemon at every point of the verb."""
-
+def kill_at_every_point(root: Path, verb: str) -> None:
     def dies(point: int) -> None:
         killer = Killer(point)
         threading.setprofile(killer)
         sys.setprofile(killer)
         asyncio.run(turn(root, verb, killer))
 
-    assert child(lambda: asyncio.run(first(root))) == 0
     point = 1
     while os.WIFSIGNALED(status := child(partial(dies, point))):
         point += 1
     if status != 0:
-        print(f"{verb}, killed before point {point}: the next daemon failed")
-    assert child(lambda: asyncio.run(last(root, verb))) == 0
-    print("points", point - 1)
+        print(f"{verb}: the daemon after the one that was killed at point {point - 1} failed")
+    print("points", verb, point - 1, flush=True)
+
+
+def main(root: Path, verbs: list[str]) -> None:
+    assert child(lambda: asyncio.run(first(root))) == 0
+    for verb in verbs:
+        kill_at_every_point(root, verb)
+    assert child(lambda: asyncio.run(last(root, verbs[-1]))) == 0
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    with contextlib.suppress(KeyboardInterrupt):
+        main(Path(sys.argv[1]), sys.argv[2:])

@@ -67,7 +67,7 @@ class Exec:
     id: str
     container: Container
     config: ExecConfig
-    traced: bool = True
+    probe: bool = False
     process: Running | None = None
     started: bool = False
     failed_with: int | None = None
@@ -94,8 +94,8 @@ class Execs:
         self._held = held
         self._all: dict[str, Exec] = {}
 
-    def create(self, reference: str, config: ExecConfig, *, traced: bool = True) -> Exec:
-        """Note what is to run, `traced` in the container's recording.
+    def create(self, reference: str, config: ExecConfig, *, probe: bool = False) -> Exec:
+        """Note what is to run. A `probe` is the engine's own: it is not recorded, and ends with the engine.
 
         Raises NotFound, Conflict where the container does not run, InvalidParameter.
         """
@@ -106,7 +106,7 @@ class Execs:
         if any("\0" in word for word in (*config.cmd, *(config.env or ()))):
             raise InvalidParameter("a zero byte in the command or its environment")
         self._forget_old()
-        made = Exec(secrets.token_hex(32), container, config, traced)
+        made = Exec(secrets.token_hex(32), container, config, probe)
         self._all[made.id] = made
         self._event("exec_create", made)
         return made
@@ -170,10 +170,11 @@ class Execs:
                         stdout=config.attach_stdout,
                         stderr=config.attach_stderr,
                         framed=not config.tty if framed is None else framed,
+                        leash=made.probe,
                     )
                     trace.adopt(process.spans, under=above)
             finally:
-                if made.traced:
+                if not made.probe:
                     live.trace.add(recording.spans)
         return process
 

@@ -1,6 +1,8 @@
 """Pause: the kernel's freezer stops every process of a container where it is.
 
-Interface: `await freeze(container, tag, frozen=...)` also moves the record's state.
+Interface:
+- `await freeze(container, tag, frozen=...)` also moves the record's state.
+- `notice(container, tag)`: after the daemon's death the record's state becomes what the kernel says.
 
 Rules: the caller holds the container's lock and saves the record. What is frozen hears no signal but on cgroup v2
 SIGKILL: who sends one lets it go on.
@@ -40,3 +42,10 @@ async def freeze(container: Container, tag: str, *, frozen: bool) -> None:
             verb = "pause" if frozen else "unpause"
             raise GlassdockError(f"Cannot {verb} container {container.id}: {error}") from error
     move(container, Status.PAUSED if frozen else Status.RUNNING)
+
+
+def notice(container: Container, tag: str) -> None:
+    """A daemon that was killed may have frozen or let go without writing it down."""
+    if not cgroups.unavailable():
+        frozen = cgroups.frozen(spec.cgroup_of(container.id, tag))
+        container.state.status = Status.PAUSED if frozen else Status.RUNNING

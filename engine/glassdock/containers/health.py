@@ -91,7 +91,7 @@ class Checks:
         output, code = bytearray(), -1
         made: Exec | None = None
         try:
-            made = self._execs.create(container.id, config, traced=False)
+            made = self._execs.create(container.id, config, probe=True)
             async with asyncio.timeout(timeout):
                 code = await self._run(made, output)
         except TimeoutError:

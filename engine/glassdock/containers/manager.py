@@ -19,7 +19,7 @@ from pathlib import Path
 from glassdock import trace
 from glassdock.containers import config as configs
 from glassdock.containers import freezer, limits, modes, mounting, mountpoints, repair, restarts, spec
-from glassdock.containers.config import CreateRequest
+from glassdock.containers.config import CreateRequest, HostConfig
 from glassdock.containers.execs import Execs
 from glassdock.containers.health import Checks
 from glassdock.containers.held import Held
@@ -307,17 +307,30 @@ class Manager:
                     raise Conflict('container is marked for removal and cannot be "update"')
                 host = limits.changed(container.host, fitted)
                 cgroups.check(limits.resources(host))
-                if container.state.running and not cgroups.unavailable():
-                    group = cgroups.open_cgroup(spec.cgroup_of(container.id, self._parts.paths.tag))
-                    warnings += await asyncio.to_thread(group.apply, limits.resources(host))
-                elif container.state.running and fitted.pids_limit is not None:
+                warnings += await self._limit(container, host)
+                if container.state.running and cgroups.unavailable() and fitted.pids_limit is not None:
                     warnings.append("Without a cgroup the PIDs limit holds from the next start on.")
             except GlassdockError as error:
                 raise type(error)(f"Cannot update container {container.id}: {error}") from error
-            container.host = host
-            self._held.save(container)
         self._held.event("update", container)
         return warnings
+
+    async def _limit(self, container: Container, host: HostConfig) -> list[str]:
+        """Write the limits down before the kernel has them: a daemon that dies between the two leaves no riddle."""
+        before, container.host = container.host, host
+        container.limits_due = container.state.status in (Status.RUNNING, Status.PAUSED) and not cgroups.unavailable()
+        self._held.save(container)
+        if not container.limits_due:
+            return []
+        try:
+            group = cgroups.open_cgroup(spec.cgroup_of(container.id, self._parts.paths.tag))
+            return await asyncio.to_thread(group.apply, limits.resources(host))
+        except BaseException:
+            container.host = before
+            raise
+        finally:
+            container.limits_due = False
+            self._held.save(container)
 
     async def attach(self, reference: str, streams: Streams) -> int:
         """A socket to the container's streams (a file descriptor); before the start it is kept for the start."""

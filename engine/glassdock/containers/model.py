@@ -121,6 +121,7 @@ class Container(msgspec.Struct):
     restart_count: int = 0
     stopped_by_hand: bool = False
     mounts: tuple[Point, ...] = ()
+    limits_due: bool = False  # `host` has limits that may not have reached the kernel yet
 
     @property
     def argv(self) -> tuple[str, ...]:

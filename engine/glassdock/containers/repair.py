@@ -4,22 +4,23 @@ Interface: `await repair(held, runs, removal)`, once, after the records were loa
 
 Rules: what runs goes on; an end that nobody saw is noted as if it had been seen; what was half removed goes; a start
 that was cut off before the record said so is taken back, because nobody knows its place. Those whose restart policy
-says so come up.
+says so come up; those with --rm that do not run go.
 """
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 
-from glassdock.containers import restarts
+from glassdock.containers import freezer, limits, restarts, spec
 from glassdock.containers.held import Held
 from glassdock.containers.model import Container, Status, move
 from glassdock.containers.parts import Live
 from glassdock.containers.removal import Removal
 from glassdock.containers.runs import Runs
-from glassdock.errors import NotFound
-from glassdock.runtime import launch
+from glassdock.errors import GlassdockError, NotFound
+from glassdock.runtime import cgroups, launch
 from glassdock.runtime.launch import ExitStatus
 
 
@@ -33,13 +34,18 @@ async def repair(held: Held, runs: Runs, removal: Removal) -> None:
         if container.state.status is Status.RESTARTING:
             await _interrupted(held, runs, container, live)
         elif (held.folder(container) / "run").exists() or container.state.running:
-            await _reconnect(held, runs, removal, container, live)
-        if held.live.get(container.id) is live and restarts.at_boot(container):
+            await _reconnect(held, runs, container, live)
+        if held.live.get(container.id) is not live:
+            continue  # its end was noted just now, and with it it went
+        if container.host.auto_remove and not container.state.running:
+            move(container, Status.REMOVING)
+            removal.discard(container, live, volumes=True)
+        elif restarts.at_boot(container):
             move(container, Status.RESTARTING)
             runs.schedule(container, live, 0.0)
 
 
-async def _reconnect(held: Held, runs: Runs, removal: Removal, container: Container, live: Live) -> None:
+async def _reconnect(held: Held, runs: Runs, container: Container, live: Live) -> None:
     try:
         found = await launch.reconnect(held.folder(container) / "run")
     except NotFound:  # its start was refused, or nobody was left to carry it out
@@ -53,13 +59,24 @@ async def _reconnect(held: Held, runs: Runs, removal: Removal, container: Contai
     if not container.state.running:
         await found.signal(signal.SIGKILL)
         await found.wait()
-        if container.host.auto_remove:
-            move(container, Status.REMOVING)
-            removal.discard(container, live, volumes=True)
         return
     container.state.pid = found.pid
     held.mounting.resume(container)
+    freezer.notice(container, held.parts.paths.tag)
+    if container.limits_due:
+        await _limit(held, container)
+    held.save(container)
     runs.watch(container, live, found)
+
+
+async def _limit(held: Held, container: Container) -> None:
+    """Carry out an update that was cut off; what the kernel refuses is in the record, where `inspect` shows it."""
+    try:
+        group = cgroups.open_cgroup(spec.cgroup_of(container.id, held.parts.paths.tag))
+        await asyncio.to_thread(group.apply, limits.resources(container.host))
+    except GlassdockError as error:
+        container.state.error = f"the limits of an update do not hold: {error}"
+    container.limits_due = False
 
 
 async def _interrupted(held: Held, runs: Runs, container: Container, live: Live) -> None:

@@ -20,7 +20,7 @@ import msgspec
 
 from glassdock.containers.model import Container
 from glassdock.errors import Conflict, InvalidParameter, NotFound, from_oserror
-from glassdock.paths import Paths, atomic_write
+from glassdock.paths import Paths, atomic_write, forget_halves
 from glassdock.runtime.remains import settle
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
@@ -47,6 +47,7 @@ class Store:
                 settle(folder / "run")
                 shutil.rmtree(folder)
                 continue
+            forget_halves(folder)
             self._index(record)
         return self.all()
 

@@ -37,7 +37,7 @@ from glassdock.images.model import Image, Layer, LayerRecord, Record, State, cha
 from glassdock.oci import image as documents
 from glassdock.oci.image import OCI_CONFIG, OCI_MANIFEST, Descriptor, ImageConfig, Manifest
 from glassdock.oci.reference import Reference
-from glassdock.paths import Paths, atomic_write
+from glassdock.paths import Paths, atomic_write, forget_halves
 from glassdock.unionfs.overlay import Snapshotter
 
 _ID = re.compile(r"(sha256:)?([0-9a-f]{1,64})")
@@ -64,6 +64,7 @@ class Store:
         self._documents: dict[str, tuple[ImageConfig, Manifest]] = {}
         self._images: dict[str, Image] = {}
         self._saved = b""
+        forget_halves(paths.images)
         self._state = self._load()
 
     # Looking up

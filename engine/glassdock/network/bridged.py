@@ -36,7 +36,7 @@ from glassdock.network.netlink import Link, Socket, Step
 from glassdock.network.veth import Owner
 
 _LOCK = "\0glassdock-network"
-_LOCK_PATIENCE = 10.0
+_LOCK_PATIENCE = 60.0  # seconds; on a machine with many engines that start at once each waits for all others
 _ATTEMPTS = 20
 _MTU = 1500
 _READY, _READY_OF_OTHERS = 6, 2  # places ahead of need
@@ -84,7 +84,7 @@ class Bridged:
         `beyond` is what the machine sees, where the bridge is not on the machine's own network.
         Whatever else is plugged in belongs to nobody any more and goes. Raises OSError where the kernel refuses.
         """
-        with _machine_lock(), Socket() as host:
+        with Socket() as host:
             links = host.links()
             link = next((link for link in links if link.name == self.network.interface), None)
             ports = [port for port in links if link and port.master == link.index]
@@ -95,7 +95,8 @@ class Bridged:
                 _delete(host, (*ports, link))
                 link, ports, kept = None, [], []
             if link is None:
-                link = self._create(host, beyond or Surroundings())
+                with _machine_lock():
+                    link = self._create(host, beyond or Surroundings())
             names = {name for _, name in kept}
             _delete(host, [port for port in ports if port.name not in names])
             self._link = link
@@ -223,7 +224,7 @@ def _machine_lock() -> Iterator[None]:
                     raise
                 if time.monotonic() > deadline:
                     raise Unavailable(
-                        "another Glassdock engine has been setting up its network for 10 s",
+                        f"another Glassdock engine has been setting up its network for {_LOCK_PATIENCE:.0f} s",
                         "Find it with `grep glassdock-network /proc/net/unix` and `ss -xp`, and stop it.",
                     ) from error
                 time.sleep(0.005)

@@ -17,7 +17,7 @@ import msgspec
 
 from glassdock.errors import Corrupt, NotFound
 from glassdock.network.model import Network
-from glassdock.paths import atomic_write
+from glassdock.paths import atomic_write, forget_halves
 
 _DEFAULTS = {"bridge": "bridge", "host": "host", "none": "null"}
 
@@ -28,6 +28,7 @@ class Records:
     def __init__(self, folder: Path, tag: str) -> None:
         self._folder = folder
         self._by_name: dict[str, Network] = {}
+        forget_halves(folder)
         for path in sorted(folder.glob("*.json")):
             record = _read(path)
             self._by_name[record.name] = record

@@ -204,7 +204,7 @@ def status(place: Place, record: Record) -> str:
         return "stopped"
     if not record.ready:
         return "creating"
-    if record.cgroup and _frozen(record.cgroup):
+    if record.cgroup and cgroups.frozen(record.cgroup):
         return "paused"
     return "created" if place.waits() else "running"
 
@@ -223,12 +223,3 @@ def state(place: Place, record: Record) -> dict[str, Any]:
         "owner": "",
     }
     return found | ({"annotations": record.annotations} if record.annotations else {})
-
-
-def _frozen(path: str) -> bool:
-    layout = cgroups.layout()
-    tops = [f"{folder}{path}/freezer.state" for _, folder, controllers in layout.v1 if "freezer" in controllers]
-    for file in tops or [f"{layout.unified}{path}/cgroup.freeze"]:
-        with contextlib.suppress(FileNotFoundError), open(file, encoding="utf-8") as opened:
-            return opened.read().strip() in ("FROZEN", "FREEZING", "1")
-    return False

@@ -2,7 +2,7 @@
 
 Interface:
 - `layout()`: what is mounted on this machine: v1, v2 or both (hybrid); `unavailable()`: why no group can be made.
-- `open_cgroup(path, layout)` → a `Cgroup`: create, apply limits, join, stats, freeze, kill, remove.
+- `open_cgroup(path, layout)` → a `Cgroup`: create, apply limits, join, stats, freeze, kill, remove. `frozen(path)`.
 - `Renamable`: a `Cgroup` that can be given another name, so that it can be made ahead of need: version 1.
 - `check(resources)`: refuses limits that make no sense, before anything starts, in Docker's words.
 - `parent_for(name)`: the path of an engine's group; `claim()`: make it usable where it is delegated to a user.
@@ -33,7 +33,7 @@ from glassdock.runtime.cgroups_v1 import CgroupV1
 from glassdock.runtime.cgroups_v2 import CgroupV2
 
 __all__ = ["Cgroup", "Layout", "Renamable", "Stats", "check", "check_path", "layout", "open_cgroup"]
-__all__ += ["claim", "clear", "hold", "leave", "parent_for", "parse_mountinfo", "unavailable", "version"]
+__all__ += ["claim", "clear", "frozen", "hold", "leave", "parent_for", "parse_mountinfo", "unavailable", "version"]
 
 _PAGE_SIZE = r"[0-9]+[KMG]B"
 _LIST = r"\d+(-\d+)?(,\d+(-\d+)?)*"
@@ -131,6 +131,14 @@ def open_cgroup(path: str, found: Layout | None = None) -> Cgroup:
     if found.version == "none":
         raise NotSupported("no cgroup hierarchy is mounted", "Mount one: mount -t cgroup2 none /sys/fs/cgroup")
     return CgroupV1(checked, found) if found.v1 else CgroupV2(checked, found)
+
+
+def frozen(path: str) -> bool:
+    """Whether the members of the group at `path` are stopped where they are, or about to be."""
+    found = layout()
+    places = [(f"{top}{path}", "freezer.state") for _, top, words in found.v1 if "freezer" in words]
+    places = places or [(found.unified + path, "cgroup.freeze")]
+    return files.read(*places[0]) in ("FROZEN", "FREEZING", "1")
 
 
 def check_path(path: str) -> str:

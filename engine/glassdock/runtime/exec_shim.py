@@ -1,7 +1,8 @@
 """The shim's hand on the execs: further programs in the container, each with streams of its own.
 
 Interface:
-- `Execs(selector, answer)`: `begin(task, ...)`, `resize(...)`, `ended(pid, code)`, `turn()`, `patience()`, `end_all()`.
+- `Execs(selector, answer)`: `begin(task, ...)`, `resize(...)`, `abandoned(connection)`, `ended(pid, code)`, `turn()`,
+  `patience()`, `end_all()`.
 - `answer(connection, message)` is called with `Started` or `Failed`, and with `Exited` at the end.
 
 Rules: nothing blocks: the child reports over a socket that the shim's selector watches, so a slow start holds nobody
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import os
 import selectors
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -40,11 +42,12 @@ Answer = Callable[[socket.socket, AnyMessage], None]
 
 
 class Wants(NamedTuple):
-    """What an exec's client reads, and how."""
+    """What an exec's client reads, and how; and whether the program ends when the asker goes."""
 
     stdout: bool
     stderr: bool
     framed: bool
+    leash: bool = False
 
 
 @dataclass(slots=True)
@@ -115,6 +118,12 @@ class Execs:
                 terminal.resize(target, height, width)
                 return
         raise Conflict(f"the exec {identity[:12]} has no terminal")
+
+    def abandoned(self, connection: socket.socket) -> None:
+        """Whoever asked over this connection is gone: what nobody was told of, or is on a leash, ends."""
+        for one in self._all.values():
+            if one.connection is connection and one.code is None and (one.starting or one.wants.leash):
+                os.kill(one.pid, signal.SIGKILL)
 
     def ended(self, pid: int, code: int) -> None:
         """A child of the shim's was reaped: perhaps an exec."""

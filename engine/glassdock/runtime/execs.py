@@ -77,15 +77,18 @@ async def begin(
     stdout: bool = True,
     stderr: bool = True,
     framed: bool | None = None,
+    leash: bool = False,
 ) -> Running:
     """Run a program in the container of `run_dir`; `client` is the shim's end of a stream, closed here in any case.
 
     `framed`: whether the client gets Docker's frames; None: unless the program has a terminal.
+    `leash`: the program ends with this process.
 
     Raises Conflict where nothing runs there, StartFailed, CommandNotFound, CommandNotExecutable.
     """
     try:
-        connection = _said(run_dir, task, client, Exec(stdout, stderr, not task.terminal if framed is None else framed))
+        framed = not task.terminal if framed is None else framed
+        connection = _said(run_dir, task, client, Exec(stdout, stderr, framed, leash))
     finally:
         if client >= 0:
             os.close(client)

@@ -134,10 +134,20 @@ class Launcher:
             return
         while True:
             try:
-                if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG) is None:
-                    return
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
             except ChildProcessError:
                 return
+            if ended is None:
+                return
+            if self.wanted and ended.si_code != os.CLD_EXITED:
+                self._bury(ended.si_pid)
+
+    def _bury(self, pid: int) -> None:
+        """After a shim that was killed while its child, dead by now, was in a group that only the two of them knew."""
+        group = cgroups.open_cgroup(f"{self.cgroup_parent}/{POOL_PREFIX}{pid}")
+        if group.exists():
+            with contextlib.suppress(OSError):  # a member that does not die: the next launcher clears it
+                group.remove()
 
 
 def _separate(kept: list[int]) -> None:

@@ -173,11 +173,13 @@ class Exec(Message, frozen=True):
     """Run one more program. Descriptors: the memfd of its `ExecTask`, [a client's end of a stream socketpair].
 
     `framed`: the client gets Docker's frames, which does not hang on whether the program has a terminal.
+    `leash`: the program ends with the connection that asked for it.
     """
 
     stdout: bool = True
     stderr: bool = True
     framed: bool = True
+    leash: bool = False
 
 
 class Signal(Message, frozen=True):

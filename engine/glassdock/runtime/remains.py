@@ -16,16 +16,18 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from glassdock.paths import atomic_write
+from glassdock.paths import atomic_write, forget_halves
 from glassdock.runtime import cgroups
 from glassdock.runtime.messages import ExitStatus
 
+_PATIENCE = 10.0  # seconds for a shim that does not answer and has not ended; a start takes milliseconds
 POOL_PREFIX = "ready-"  # the name of a group whose shim waits for an order
 
 
@@ -67,16 +69,42 @@ def bury(run_dir: Path, *, record: bool = True) -> ExitStatus:
     `record`: write down how the container ended, if the shim could not.
     """
     exit_file = run_dir / "exit.json"
-    if exit_file.exists():
-        status = msgspec.json.decode(exit_file.read_bytes(), type=ExitStatus)
-    else:
-        found = _record(run_dir)
-        started = found.started_at_ns if found else 0
-        status = ExitStatus(137, False, time.time_ns(), started, "the container's shim was killed")
-        if record:
-            atomic_write(exit_file, msgspec.json.encode(status), sync=False)
-    _clear(run_dir)
+    with _left(run_dir):
+        if exit_file.exists():
+            status = msgspec.json.decode(exit_file.read_bytes(), type=ExitStatus)
+        else:
+            found = _record(run_dir)
+            started = found.started_at_ns if found else 0
+            status = ExitStatus(137, False, time.time_ns(), started, "the container's shim was killed")
+            if record and found:  # else it took its start back itself
+                atomic_write(exit_file, msgspec.json.encode(status), sync=False)
+        _clear(run_dir)
     return status
+
+
+@contextlib.contextmanager
+def _left(run_dir: Path) -> Iterator[None]:
+    """Hold a folder whose shim does not answer: it is dead, or still on its way to its end, or is ended here."""
+    descriptor = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        deadline = time.monotonic() + _PATIENCE
+        while not _locked(descriptor):
+            if time.monotonic() > deadline:
+                deadline += _PATIENCE
+                if pid := holder(run_dir):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.005)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def holder(run_dir: Path) -> int:
@@ -101,6 +129,7 @@ def _clear(run_dir: Path) -> None:
         cgroups.open_cgroup(found.cgroup).remove()
     for name in ("shim.sock", "shim.json"):
         (run_dir / name).unlink(missing_ok=True)
+    forget_halves(run_dir)
 
 
 @contextlib.contextmanager

@@ -86,7 +86,6 @@ class Shim:
         self._child = child
         self._selector = selectors.DefaultSelector()
         self._run_dir = Path(self._task.run_dir)
-        hold(self._run_dir)
         self._listener: socket.socket | None = None
         self._started: Started | None = None
         self._exit_code: int | None = None
@@ -103,6 +102,7 @@ class Shim:
                 recording.spans += self._child.spans
             try:
                 with trace.span("runtime.shim", id=self._task.id[:12]):
+                    hold(self._run_dir)
                     started = self._launch(recording)
             except (GlassdockError, OSError) as error:
                 self._clear_after_failure()
@@ -110,7 +110,11 @@ class Shim:
                 return
         # The spans are told once, to the one who asked for the launch; later watchers get the bare fact.
         self._started = Started(started.pid, started.started_at_ns)
-        self._tell(self._control, started)
+        try:
+            messages.send(self._control, started)
+        except OSError:
+            self._take_back()  # the daemon was killed: nobody knows that it runs (decision 0200)
+            return
         self._serve()
 
     def _launch(self, recording: trace.Recording) -> Started:
@@ -174,6 +178,13 @@ class Shim:
         if group and group.exists():
             group.remove()  # of an earlier life that was cut off
         return group
+
+    def _take_back(self) -> None:
+        """End what runs already, as if it had never started."""
+        assert self._child is not None
+        if "pid" not in self._child.kinds and self._child.cgroup is None:
+            orphans.end(self._reap)
+        self._clear_after_failure()
 
     def _clear_after_failure(self) -> None:
         if self._child:
@@ -361,7 +372,7 @@ class Shim:
         os.close(memory)
         client = socket.socket(fileno=rest[0]) if rest else None
         try:
-            wants = Wants(message.stdout, message.stderr, message.framed)
+            wants = Wants(message.stdout, message.stderr, message.framed, message.leash)
             self._execs.begin(task, self._task.plan, self._child, connection, client, wants)
         except (GlassdockError, OSError) as error:
             if client:
@@ -378,6 +389,7 @@ class Shim:
     def _forget(self, connection: socket.socket) -> None:
         if connection in self._watchers:
             self._watchers.remove(connection)
+        self._execs.abandoned(connection)
         if connection.fileno() >= 0:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(connection)
