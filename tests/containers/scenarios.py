@@ -13,7 +13,6 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -282,8 +281,3 @@ SCENARIOS: dict[str, Scenario] = {
     "restart": Restart(_AGAIN, script=BRIEF, host={"restart_policy": RestartPolicy("always")}),
     "health": Health(_ENDED, config={"healthcheck": _PROBE}),
 }
-
-
-def records(root: Path) -> list[str]:
-    """The names of the folders of containers under a state folder."""
-    return [path.name for path in (root / "containers").iterdir()]
