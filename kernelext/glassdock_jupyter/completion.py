@@ -1,4 +1,4 @@
-"""Completion in magics: verbs, flags, live containers, images and networks, Dockerfile instructions.
+"""Completion in magics: verbs, flags, live containers, images, networks and volumes, Dockerfile instructions.
 
 Interface:
 - `Matcher(magics).match(context)`: for `IPCompleter.custom_matchers`.
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from glassdock_jupyter.magics import GlassdockMagics
 
 _LINE = re.compile(
-    r"^\s*(?:[\w.,\s]+=\s*)?%{1,2}(container|image|network|engine|registry|docker|xray|dockerfile)\s+(.*)$"
+    r"^\s*(?:[\w.,\s]+=\s*)?%{1,2}(container|image|network|volume|engine|registry|docker|xray|dockerfile)\s+(.*)$"
 )
 _INSTRUCTIONS = (
     *("ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "ONBUILD", "RUN"),
     *("SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"),
 )
-_GROUPS = ("container", "image", "network", "engine")
+_GROUPS = ("container", "image", "network", "volume", "engine")
 _OF_IMAGES = {"run", "create", "pull", "push", "history", "layers", "rmi", "tag", "images"}
 
 
@@ -81,10 +81,12 @@ class Matcher:
             return [name for param in command.params if isinstance(param, click.Option) for name in param.opts]
         if words and words[-1] in ("--network", "--net"):
             return self._names("network")
+        if words and words[-1] in ("-v", "--volume"):
+            return [f"{name}:" for name in self._names("volume")]
         if magic == "dockerfile" or command.name in ("build", "info", "version", "status", "doctor"):
             return ()
         of_image = path[:1] == ["image"] or command.name in _OF_IMAGES
-        return self._names("network" if path[:1] == ["network"] else "image" if of_image else "container")
+        return self._names(path[0] if path[0] in ("network", "volume") else "image" if of_image else "container")
 
     def _dockerfile(self, before: str) -> Iterable[str] | None:
         words = before.split()
@@ -97,7 +99,7 @@ class Matcher:
     def _names(self, kind: str) -> list[str]:
         """The names of the engine's objects now; none where it does not run."""
         from glassdock import errors, paths
-        from glassdock.client import containers, images, system, wire
+        from glassdock.client import containers, images, system, volumes, wire
 
         session = self.magics.session
         try:
@@ -108,6 +110,8 @@ class Matcher:
                 return [name.lstrip("/") for row in rows for name in row.get("Names") or ()]
             if kind == "network":
                 return [str(row["Name"]) for row in system.Networks().do(session).rows]
+            if kind == "volume":
+                return [str(row["Name"]) for row in volumes.List().do(session).rows]
             tags = [tag for row in images.List().do(session).rows for tag in row.get("RepoTags") or ()]
             return [*tags, *(tag.removesuffix(":latest") for tag in tags)]
         except errors.GlassdockError:

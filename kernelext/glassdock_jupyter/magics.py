@@ -2,8 +2,8 @@
 
 Interface:
 - `register(shell)`, `unregister(shell)`.
-- `%container`, `%image`, `%network`, `%engine`, `%registry`, `%docker`, `%xray`, `%%dockerfile`, `%exercise`,
-  `%source`.
+- `%container`, `%image`, `%network`, `%volume`, `%engine`, `%registry`, `%docker`, `%xray`, `%%dockerfile`,
+  `%exercise`, `%source`.
 
 Rules: no magic prints what it returns; a cell that ends in one shows it. Words are split as a shell does, `{name}` is
 a Python variable (see `words.py`). Errors are cards (`cards.py`). What this kernel starts carries the label
@@ -95,6 +95,15 @@ class GlassdockMagics(Magics):
         `%network VERB --help` shows a verb's options.
         """
         return self._do("network", line)
+
+    @no_var_expand
+    @line_magic
+    def volume(self, line: str) -> Any:
+        """Volumes: create, ls, inspect, rm, prune.
+
+        `%volume VERB --help` shows a verb's options.
+        """
+        return self._do("volume", line)
 
     @no_var_expand
     @line_magic

@@ -383,6 +383,7 @@ def _rows(found: containers.Rows, session: Session) -> Table:
         "image": (("REPOSITORY", "Repository"), ("TAG", "Tag"), ("SIZE", "Size")),
         "history": (("CREATED BY", "CreatedBy"), ("SIZE", "Size"), ("COMMENT", "Comment")),
         "network": (("NAME", "Name"), ("DRIVER", "Driver"), ("SCOPE", "Scope")),
+        "volume": (("NAME", "Name"), ("DRIVER", "Driver"), ("MOUNTPOINT", "Mountpoint")),
     }[found.kind]
     fields = [(row, field) for row in found.rows for field in tables.fields(found.kind, row, whole=True)]
     cells = tuple(tuple(field[name] for _, name in columns) for _, field in fields)

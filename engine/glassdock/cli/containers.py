@@ -2,7 +2,7 @@
 
 Interface:
 - `ps`, `logs`, `stop`, `kill`, `rm`, `wait`, `start`, `attach`: click commands that give a `Call`.
-- `inspect`, and `inspect_container`, `inspect_image`, `inspect_network`: the same for one kind of object.
+- `inspect`, and `inspect_container`, `_image`, `_network`, `_volume`: the same for one kind of object.
 """
 
 from __future__ import annotations
@@ -122,6 +122,7 @@ inspect = _inspect("", "Show everything about objects of the engine.")
 inspect_container = _inspect("container", "Show everything about containers.")
 inspect_image = _inspect("image", "Show everything about images.")
 inspect_network = _inspect("network", "Show everything about networks.")
+inspect_volume = _inspect("volume", "Show everything about volumes.")
 
 
 def show_names(done: tuple[Any, ...]) -> int:

@@ -61,6 +61,13 @@ _NETWORK = {
     "inspect": ("containers:inspect_network", "Show everything about networks"),
     "ls": ("system:networks", "List networks"),
 }
+_VOLUME = {
+    "create": ("volumes:create", "Create a volume"),
+    "inspect": ("containers:inspect_volume", "Show everything about volumes"),
+    "ls": ("volumes:ls", "List volumes"),
+    "prune": ("volumes:prune", "Remove unused local volumes"),
+    "rm": ("volumes:rm", "Remove one or more volumes"),
+}
 _ENGINE = {
     "doctor": ("engine:doctor", "Show what this machine allows, and what would help"),
     "status": ("engine:status", "Show whether the engine runs, and what it holds"),
@@ -84,6 +91,7 @@ _TOP = {
     "registry": ("system:registry", "Show the course registry"),
     "rmi": ("images:rmi", "Remove images"),
     "version": ("system:version", "Show the versions of client and engine"),
+    "volume": ("main:volume", "Manage volumes"),
 }
 _ALIASES = {"ps": "ls", "list": "ls", "remove": "rm"}
 
@@ -140,6 +148,7 @@ def _group(name: str, table: Mapping[str, tuple[str, str]], text: str) -> Lazy:
 container = _group("container", _CONTAINER, "Manage containers.")
 image = _group("image", _IMAGE, "Manage images.")
 network = _group("network", _NETWORK, "Manage networks.")
+volume = _group("volume", _VOLUME, "Manage volumes.")
 engine = _group("engine", _ENGINE, "Look at the engine and the machine.")
 
 

@@ -47,6 +47,7 @@ COLUMNS: dict[str, tuple[tuple[str, str], ...]] = {
         ("COMMENT", "Comment"),
     ),
     "network": (("NETWORK ID", "ID"), ("NAME", "Name"), ("DRIVER", "Driver"), ("SCOPE", "Scope")),
+    "volume": (("DRIVER", "Driver"), ("VOLUME NAME", "Name")),
 }
 _HEADERS = {field: header for columns in COLUMNS.values() for header, field in columns} | {
     "CreatedAt": "CREATED AT",
@@ -104,7 +105,7 @@ def fields(kind: str, row: Mapping[str, Any], *, whole: bool = False, human: boo
     """The fields of one object, as text; an image gives one a name."""
     if kind == "history":
         return [_history(row, whole, human)]
-    makers = {"container": _containers, "image": _images, "network": _networks}
+    makers = {"container": _containers, "image": _images, "network": _networks, "volume": _volumes}
     return makers[kind](row, whole)
 
 
@@ -201,6 +202,19 @@ def _networks(row: Mapping[str, Any], whole: bool) -> list[dict[str, str]]:
             "Name": row["Name"],
             "Driver": row.get("Driver", ""),
             "Scope": row.get("Scope", ""),
+        }
+    ]
+
+
+def _volumes(row: Mapping[str, Any], _: bool) -> list[dict[str, str]]:
+    return [
+        {
+            "ID": row["Name"],
+            "Name": row["Name"],
+            "Driver": row.get("Driver", ""),
+            "Scope": row.get("Scope", ""),
+            "Mountpoint": row.get("Mountpoint", ""),
+            "Labels": ",".join(f"{key}={value}" for key, value in sorted((row.get("Labels") or {}).items())),
         }
     ]
 

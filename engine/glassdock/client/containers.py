@@ -25,7 +25,7 @@ from glassdock.client.session import Session
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A list as the API gave it; `kind` is container, image, history or network."""
+    """A list as the API gave it; `kind` is container, image, history, network or volume."""
 
     kind: str
     rows: tuple[Mapping[str, Any], ...]
@@ -145,7 +145,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Inspect:
-    """`docker inspect`: everything about an object; `kind` is "" (any), container, image or network."""
+    """`docker inspect`: everything about an object; `kind` is "" (any), container, image, network or volume."""
 
     names: tuple[str, ...]
     kind: str = ""
@@ -159,6 +159,7 @@ class Inspect:
             "container": session.api.inspect_container,
             "image": session.api.inspect_image,
             "network": session.api.inspect_network,
+            "volume": session.api.inspect_volume,
         }
         for kind, ask in asks.items():
             if self.kind in ("", kind):

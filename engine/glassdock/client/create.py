@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from glassdock.client import health, security
+from glassdock.client import health, mounts, security
 from glassdock.errors import InvalidParameter
 
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -180,7 +180,7 @@ def _host(options: Options) -> dict[str, Any]:
         "GroupAdd": list(options.group_add),
         **security.options(options.security_opt),
         "VolumesFrom": list(options.volumes_from),
-        "Mounts": [_mount(word) for word in options.mounts],
+        "Mounts": [mounts.mount(word, size) for word in options.mounts],
         "Tmpfs": {word.partition(":")[0]: word.partition(":")[2] for word in options.tmpfs},
         "Devices": [_device(word) for word in options.devices],
         "Sysctls": dict(_pair(word, "--sysctl") for word in options.sysctls),
@@ -284,20 +284,6 @@ def _port(text: str) -> str:
 def _volumes(words: Iterable[str]) -> tuple[list[str], dict[str, dict[str, str]]]:
     binds = [word for word in words if ":" in word]
     return binds, {word: {} for word in words if ":" not in word}
-
-
-def _mount(word: str) -> dict[str, Any]:
-    made: dict[str, Any] = {"Type": "volume"}
-    names = {"type": "Type", "source": "Source", "src": "Source", "target": "Target", "dst": "Target"}
-    for part in word.split(","):
-        key, _, value = part.partition("=")
-        if key in ("readonly", "ro"):
-            made["ReadOnly"] = value in ("", "true", "1")
-        elif key in (*names, "destination"):
-            made[names.get(key, "Target")] = value
-        else:
-            raise InvalidParameter(f"unexpected key '{key}' in '{part}'", "Write type=…,source=…,target=….")
-    return made
 
 
 def _device(word: str) -> dict[str, str]:
