@@ -74,5 +74,11 @@ def test_live_containers_and_images_are_offered(
         assert "busybox" in completed(shell, "%container run bus")
         assert "busybox" in completed(shell, "%%dockerfile -t x\nFROM bus")
         assert "bridge" in completed(shell, "%container run --network br")
+        engine.sdk.volumes.create("completed")
+        try:
+            assert "completed" in completed(shell, "%volume rm compl")
+            assert "completed:" in completed(shell, "%container run -v compl")
+        finally:
+            engine.sdk.volumes.get("completed").remove()
     finally:
         engine.docker("rm", "completed")
