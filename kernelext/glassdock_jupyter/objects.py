@@ -369,13 +369,7 @@ def _rows(found: containers.Rows, session: Session) -> Table:
         items = tuple(_listed(row, session) for row in found.rows)
         header = ("NAME", "IMAGE", "COMMAND", "STATUS", "PORTS")
         rows = [
-            (
-                item.name,
-                item.image,
-                str(row.get("Command", "")),
-                _status(row),
-                _ports(row),
-            )
+            (item.name, item.image, str(row.get("Command", "")), _status(row), _ports(row))
             for item, row in zip(items, found.rows, strict=True)
         ]
         return Table(header, tuple(rows), items, "no containers")
