@@ -114,7 +114,8 @@ class BindMount(Step, frozen=True, tag="bind"):
     def describe(self) -> str:
         mode = "read-only" if (self.add | self.add_below) & MountAttr.RDONLY else "writable"
         owners = f", owners shifted: {self.ids.describe()}" if self.ids else ""
-        return f"bind {posixpath.join(self.source, self.subpath)} on {self.destination}, {mode}{owners}"
+        source = posixpath.join(self.source, self.subpath) if self.subpath else self.source
+        return f"bind {source} on {self.destination}, {mode}{owners}"
 
     def sources(self) -> tuple[str, ...]:
         if self.inside:
