@@ -14,17 +14,17 @@ def lines(data: bytes) -> list[str]:
 
 
 def test_hosts_names_localhost_and_the_container() -> None:
-    found = lines(files.hosts("web", "172.17.0.2"))
+    found = lines(files.hosts("web", ["172.17.0.2"]))
     assert found[0] == "127.0.0.1\tlocalhost"
     assert found[-1] == "172.17.0.2\tweb"
 
 
 def test_hosts_without_an_address_names_localhost_only() -> None:
-    assert not any("web" in line for line in lines(files.hosts("web", "")))
+    assert not any("web" in line for line in lines(files.hosts("web", [])))
 
 
 def test_hosts_with_a_domain_names_the_long_form_first() -> None:
-    assert lines(files.hosts("web", "172.17.0.2", domainname="lab"))[-1] == "172.17.0.2\tweb.lab web"
+    assert lines(files.hosts("web", ["172.17.0.2"], domainname="lab"))[-1] == "172.17.0.2\tweb.lab web"
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_hosts_with_a_domain_names_the_long_form_first() -> None:
     ],
 )
 def test_added_hosts(extra: str, line: str) -> None:
-    assert line in lines(files.hosts("web", "172.17.0.2", extra=[extra], gateway="172.17.0.1"))
+    assert line in lines(files.hosts("web", ["172.17.0.2"], extra=[extra], gateway="172.17.0.1"))
 
 
 def test_hostname_ends_its_line() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import socket
+import os
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
@@ -32,9 +32,17 @@ def test_a_new_namespace_has_lo_up_and_nothing_else(place: Place) -> None:
 
 
 def test_the_thread_that_made_it_is_home_again() -> None:
-    before = socket.if_nameindex()
+    before = os.readlink("/proc/thread-self/ns/net")
     namespaces.make().close()
-    assert socket.if_nameindex() == before
+    assert os.readlink("/proc/thread-self/ns/net") == before
+
+
+def test_one_interface_is_found_by_its_name_or_its_number(place: Place) -> None:
+    found = place.door.link(name="lo")
+    assert found is not None
+    assert found == place.door.link(index=found.index) == place.door.links()[0]
+    assert place.door.link(name="nowhere") is None
+    assert place.door.link(index=99) is None
 
 
 def test_a_bridge_an_address_and_a_route_in_two_sends(place: Place) -> None:

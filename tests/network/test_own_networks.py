@@ -10,7 +10,7 @@ import pytest
 from glassdock.errors import Conflict, Forbidden, GlassdockError, InvalidParameter, NotFound, NotSupported
 from glassdock.network.creation import MTU, Wanted
 from glassdock.network.manager import Manager
-from glassdock.network.model import Endpoint
+from glassdock.network.model import Endpoint, Joining
 from glassdock.network.netlink import Socket
 from glassdock.paths import Paths
 from tests.network.inside import at_home, inside, interfaces
@@ -34,9 +34,9 @@ async def test_it_has_the_subnet_the_gateway_and_the_labels_that_were_asked_for(
     assert networks.get("town") == networks.get(made.id[:10]) == made
     assert (made.subnet, made.gateway, made.mtu) == ("10.99.8.0/24", "10.99.8.77", 1300)
     assert (made.labels, made.options) == ({"a": "b"}, {MTU: "1300"})
-    first = await networks.attach(A, network="town")
+    first = await networks.attach(A, Joining("town"))
     assert (first.address, first.gateway) == ("10.99.8.1", "10.99.8.77")
-    chosen = await networks.attach(B, network="town", ip="10.99.8.200")
+    chosen = await networks.attach(B, Joining("town", ip="10.99.8.200"))
     assert chosen.address == "10.99.8.200"
     assert reaches(first, chosen)
     for name in (A, B):
@@ -48,8 +48,8 @@ async def test_two_networks_do_not_reach_each_other(networks: Manager) -> None:
     one, two = await networks.create(Wanted("one")), await networks.create(Wanted("two"))
     subnets = [IPv4Network(network.subnet) for network in (networks.get("bridge"), one, two)]
     assert not any(subnets[left].overlaps(subnets[right]) for left, right in ((0, 1), (0, 2), (1, 2)))
-    a, b = await networks.attach(A, network="one"), await networks.attach(B, network="two")
-    c = await networks.attach(C, network="one")
+    a, b = await networks.attach(A, Joining("one")), await networks.attach(B, Joining("two"))
+    c = await networks.attach(C, Joining("one"))
     assert reaches(a, c)
     if not one.status:
         assert not reaches(a, b)
@@ -62,7 +62,7 @@ async def test_two_networks_do_not_reach_each_other(networks: Manager) -> None:
 
 async def test_from_an_internal_network_there_is_no_way_out(networks: Manager, paths: Paths) -> None:
     inner = await networks.create(Wanted("inner", internal=True))
-    a, b = await networks.attach(A, network="inner"), await networks.attach(B, network="inner")
+    a, b = await networks.attach(A, Joining("inner")), await networks.attach(B, Joining("inner"))
     assert a.gateway == ""
     assert reaches(a, b)
     with inside(a.netns_fd, Socket) as door:
@@ -78,7 +78,7 @@ async def test_from_an_internal_network_there_is_no_way_out(networks: Manager, p
 
 async def test_it_goes_when_it_is_removed_and_not_before_its_containers(networks: Manager, paths: Paths) -> None:
     made = await networks.create(Wanted("town"))
-    await networks.attach(A, network="town")
+    await networks.attach(A, Joining("town"))
     with pytest.raises(Forbidden, match=r"network town id .* has active endpoints"):
         await networks.remove("town")
     await networks.detach(A)
@@ -88,7 +88,7 @@ async def test_it_goes_when_it_is_removed_and_not_before_its_containers(networks
     with pytest.raises(NotFound):
         networks.get("town")
     with pytest.raises(NotFound):
-        await networks.attach(A, network="town")
+        await networks.attach(A, Joining("town"))
     for name in ("bridge", "host", "none"):
         with pytest.raises(Forbidden, match="pre-defined"):
             await networks.remove(name)
@@ -103,7 +103,7 @@ async def test_it_comes_back_with_the_next_daemon(paths: Paths) -> None:
     second = Manager(paths)
     await second.start()
     assert second.get("town") == made
-    assert (await second.attach(A, network="town")).address == "10.99.9.2"
+    assert (await second.attach(A, Joining("town"))).address == "10.99.9.2"
     await second.detach(A)
     await second.stop()
 

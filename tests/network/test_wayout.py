@@ -19,7 +19,7 @@ import pytest
 from glassdock.linux import ids
 from glassdock.network import wayout
 from glassdock.network.manager import Manager
-from glassdock.network.model import Endpoint
+from glassdock.network.model import Endpoint, Joining
 from glassdock.paths import Paths
 from tests.network.inside import inside, interfaces
 
@@ -107,7 +107,7 @@ async def test_it_opens_with_the_first_container_and_goes_with_the_engine(
     manager = Manager(paths)
     await manager.start()
     assert processes(paths) == []
-    await manager.attach(B, network="none")
+    await manager.attach(B, Joining("none"))
     assert processes(paths) == []
     one = await manager.attach(A)
     assert manager.warnings() == []
@@ -168,8 +168,7 @@ async def test_it_survives_the_daemon_and_the_next_one_finds_it(paths: Paths, he
         assert len(before) == 2
         manager = Manager(paths)
         await manager.start([A])
-        kept = manager.endpoint(A)
-        assert kept is not None
+        (kept,) = manager.endpoints(A)
         assert kept.interface in interfaces(paths)
         descriptor = os.open(f"/proc/{holder}/ns/net", os.O_RDONLY)
         living = Endpoint(A, "", "", descriptor)

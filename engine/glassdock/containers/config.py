@@ -181,7 +181,10 @@ class EndpointConfig(msgspec.Struct, frozen=True, rename="pascal"):
     """How the container joins one network."""
 
     aliases: tuple[str, ...] | None = None
+    links: tuple[str, ...] | None = None
     mac_address: str | None = None
+    gw_priority: int = 0
+    driver_opts: dict[str, str] | None = None
     i_p_a_m_config: dict[str, Any] | None = msgspec.field(default=None, name="IPAMConfig")
 
 

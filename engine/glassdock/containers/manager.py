@@ -18,8 +18,9 @@ from pathlib import Path
 
 from glassdock import trace
 from glassdock.containers import config as configs
-from glassdock.containers import freezer, limits, modes, mounting, mountpoints, repair, restarts, spec
+from glassdock.containers import connections, freezer, limits, modes, mounting, mountpoints, repair, restarts, spec
 from glassdock.containers.config import CreateRequest, HostConfig
+from glassdock.containers.connections import Connections
 from glassdock.containers.execs import Execs
 from glassdock.containers.health import Checks
 from glassdock.containers.held import Held
@@ -46,6 +47,7 @@ class Manager:
         self._store = self._held.store
         self._removal = Removal(self._held)
         self.execs = Execs(self._held)
+        self.connections = Connections(self._held)
         self._health = Checks(self._held, self.execs)
         self._runs = Runs(self._held, self._removal, self._health)
 
@@ -106,6 +108,7 @@ class Manager:
                 networking=request.networking,
             )
             container.mounts = mountpoints.asked(container.config, host, lambda name: self._held.get(name).mounts)
+            connections.settled(container, self._parts.networks.get)
             spec.check(container)
             modes.settle(container, self._held.get)
             with contextlib.ExitStack() as undo:
@@ -291,6 +294,7 @@ class Manager:
         container = self.get(reference)
         old = container.name
         self._store.rename(container, name)
+        self.connections.renamed(container)
         self._held.event("rename", container, oldName=f"/{old}")
 
     async def update(self, reference: str, asked: Update) -> list[str]:

@@ -14,6 +14,7 @@ import signal
 import time
 
 from glassdock.containers import freezer, limits, restarts, spec
+from glassdock.containers.connections import Connections
 from glassdock.containers.held import Held
 from glassdock.containers.model import Container, Status, move
 from glassdock.containers.parts import Live
@@ -62,6 +63,7 @@ async def _reconnect(held: Held, runs: Runs, container: Container, live: Live) -
         return
     container.state.pid = found.pid
     held.mounting.resume(container)
+    await Connections(held).again(container)
     freezer.notice(container, held.parts.paths.tag)
     if container.limits_due:
         await _limit(held, container)

@@ -21,15 +21,16 @@ from collections.abc import Iterator
 import msgspec
 
 from glassdock import trace
-from glassdock.containers import files, logging, modes, restarts, spec
+from glassdock.containers import connections, files, logging, modes, restarts, spec
+from glassdock.containers.connections import Connections
 from glassdock.containers.health import Checks
 from glassdock.containers.held import Held
-from glassdock.containers.model import Container, EndpointRecord, State, Status, move
+from glassdock.containers.model import Container, State, Status, move
 from glassdock.containers.parts import Live
 from glassdock.containers.removal import Removal, close_pending
 from glassdock.errors import GlassdockError, NotFound
 from glassdock.images.model import Image
-from glassdock.network.model import Endpoint
+from glassdock.network.model import Joining
 from glassdock.runtime import launch
 from glassdock.runtime.launch import ExitStatus, Process
 
@@ -41,6 +42,7 @@ class Runs:
         self._held = held
         self._health = health
         self._removal = removal
+        self._connections = Connections(held)
         self._closed = False
 
     async def begin(self, container: Container, live: Live) -> None:
@@ -59,14 +61,12 @@ class Runs:
     async def _launch(self, container: Container, live: Live) -> None:
         held, folder = self._held, self._held.folder(container)
         image = self._image(container)
-        endpoint: Endpoint | None
         async with contextlib.AsyncExitStack() as undo, contextlib.AsyncExitStack() as done:
             joins = modes.resolve(container, held.get)
             if joins.donor is None:
-                endpoint = await self._plug_in(container, undo)
-                netns, shared = endpoint.netns_fd, folder
+                netns, shared = await self._plug_in(container, undo), folder
             else:
-                endpoint, shared = None, held.folder(joins.donor)
+                shared = held.folder(joins.donor)
                 container.config = msgspec.structs.replace(container.config, hostname=joins.donor.hostname)
                 netns = done.enter_context(_namespace(joins.network))
             undo.callback(held.mounting.end, container)
@@ -92,7 +92,8 @@ class Runs:
                 process = await held.parts.need_launcher().launch(request, netns=netns, attach=attach)
                 trace.adopt(process.spans, under=launching)
             undo.pop_all()
-        container.endpoints = (EndpointRecord.of(endpoint),) if endpoint else ()
+        self._connections.noted(container)
+        self._connections.tell_all("connect", container, container.endpoints)
         container.state = State(status=container.state.status, pid=process.pid, started_at=time.time_ns())
         move(container, Status.RUNNING)
         held.save(container)
@@ -128,7 +129,7 @@ class Runs:
         container.restart_count += again
         self._health.end(container, live)
         live.process = None
-        container.endpoints = ()
+        plugged, container.endpoints = container.endpoints, ()
         self._held.save(container)
         ran = max(0.0, (status.finished_at_ns - started) / 1e9)
         if status.oom_killed and not live.oom_told:
@@ -138,6 +139,7 @@ class Runs:
         live.tell(status.code)
         # Those who waited for the end need not wait for this; whoever wants the container's lock does.
         await self._held.parts.networks.detach(container.id)
+        self._connections.tell_all("disconnect", container, plugged)
         if again:
             self.schedule(container, live, live.backoff.next(ran))
         else:
@@ -202,24 +204,19 @@ class Runs:
         except NotFound:
             return None  # untagged and removed by force since: its layers are still held by the snapshot
 
-    async def _plug_in(self, container: Container, undo: contextlib.AsyncExitStack) -> Endpoint:
+    async def _plug_in(self, container: Container, undo: contextlib.AsyncExitStack) -> int | None:
         """A network of its own, and the files that say so."""
-        with trace.span("network.attach", network=spec.network_of(container)):
-            endpoint = await self._join_network(container)
-            undo.push_async_callback(self._held.parts.networks.detach, endpoint)
+        networks = self._held.parts.networks
+        first, *others = connections.joinings(container) or [Joining("")]
+        with trace.span("network.attach", network=first.network):
+            endpoint = await networks.attach(container.id, first, name=container.name, ports=spec.ports(container))
+            undo.push_async_callback(networks.detach, endpoint)
+            for asked in others:
+                await networks.connect(container.id, asked)
+            await networks.serve_names(container.id, container.host.dns or ())
         with trace.span("containers.files"):
-            files.write(self._held.folder(container), container, endpoint)
-        return endpoint
-
-    async def _join_network(self, container: Container) -> Endpoint:
-        return await self._held.parts.networks.attach(
-            container.id,
-            network=spec.network_of(container),
-            name=container.name,
-            mac=spec.mac_of(container),
-            ip=spec.address_of(container),
-            ports=spec.ports(container),
-        )
+            files.write(self._held.folder(container), container, networks.endpoints(container.id))
+        return endpoint.netns_fd
 
 
 @contextlib.contextmanager

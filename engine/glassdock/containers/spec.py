@@ -1,7 +1,7 @@
 """The OCI runtime spec that a container's record means.
 
 Interface: `runtime_spec(container, folder, tag)`, `check(container)` (what can be refused at create is refused
-there), `warnings(container)`, and small readings of a record: `network_of`, `ports`, `signal_number`.
+there), `warnings(container)`, and small readings of a record: `ports`, `signal_number`.
 
 Rules: a pure function of the record and the machine's defaults; nothing is touched. Defaults are Docker's.
 
@@ -85,30 +85,6 @@ def _without_devices(host: HostConfig) -> HostConfig:
 def cgroup_of(identity: str, tag: str) -> str:
     """The cgroup of a container, relative to each hierarchy's root."""
     return f"{cgroups.parent_for(f'glassdock-{tag}' if tag else 'glassdock')}/{identity}"
-
-
-def network_of(container: Container) -> str:
-    """The name of the network to join: bridge by default."""
-    mode = container.host.network_mode
-    if container.config.network_disabled:
-        return "none"
-    return "bridge" if mode in (None, "", "default") else mode
-
-
-def address_of(container: Container) -> str | None:
-    """The address that was asked for (--ip), if any."""
-    for endpoint in (container.networking.endpoints_config or {}).values():
-        if endpoint is not None and endpoint.i_p_a_m_config:
-            return endpoint.i_p_a_m_config.get("IPv4Address") or None
-    return None
-
-
-def mac_of(container: Container) -> str | None:
-    """The hardware address that was asked for (--mac-address), if any."""
-    for endpoint in (container.networking.endpoints_config or {}).values():
-        if endpoint is not None and endpoint.mac_address:
-            return endpoint.mac_address
-    return container.config.mac_address or None
 
 
 def ports(container: Container) -> tuple[PortBinding, ...]:

@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
-from glassdock.containers import spec
+from glassdock.containers import connections, spec
 from glassdock.containers.model import Container
 from glassdock.errors import NotFound, NotSupported
 from glassdock.runtime import cgroups
@@ -70,7 +70,7 @@ class Collector:
             stats = Stats()  # no cgroup at all: what is known without one is told
         if stats is None:
             return Reading()  # it ends at this moment
-        networks = {} if spec.network_of(container) == "host" else interfaces(container.state.pid)
+        networks = {} if connections.network_of(container) == "host" else interfaces(container.state.pid)
         return Reading(time.time_ns(), stats, machine_time(), os.cpu_count() or 1, networks)
 
     async def watch(self, reference: str) -> AsyncGenerator[Reading, None]:

@@ -27,6 +27,7 @@ from glassdock.containers.model import Container
 from glassdock.containers.parts import refused
 from glassdock.errors import NotFound, NotSupported
 from glassdock.network.manager import Manager as Networks
+from glassdock.network.model import Joining
 from glassdock.paths import Paths
 from glassdock.runtime import launch
 from glassdock.runtime.launch import Attach, Launcher, LaunchRequest, Process
@@ -79,9 +80,9 @@ class Runner:
             undo.callback(shutil.rmtree, folder)
             # The shim tells the end first; its folder and the snapshot are nobody's only after that.
             undo.push_async_callback(asyncio.to_thread, settle, folder / "run")
-            endpoint = await self.networks.attach(identity, network=request.network)
+            endpoint = await self.networks.attach(identity, Joining(request.network))
             undo.push_async_callback(self.networks.detach, endpoint)
-            files.write(folder, container, endpoint)
+            files.write(folder, container, [endpoint])
             made = LaunchRequest(
                 id=identity,
                 run_dir=str(folder / "run"),

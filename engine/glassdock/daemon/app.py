@@ -96,6 +96,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/networks/{name}", networks.inspect),
     ("POST", "/networks/create", networks.create),
     ("DELETE", "/networks/{name}", networks.remove),
+    ("POST", "/networks/{name}/connect", networks.connect),
+    ("POST", "/networks/{name}/disconnect", networks.disconnect),
     # volumes
     ("GET", "/volumes", volumes.ls),
     ("POST", "/volumes/create", volumes.create),

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
 
-from glassdock.daemon import answers, views
+from glassdock.containers.config import EndpointConfig
+from glassdock.daemon import answers, network_views, views
 from glassdock.daemon.answers import ENGINE
 from glassdock.daemon.disk import checked, selected
+from glassdock.engine import Engine
 from glassdock.errors import Forbidden, InvalidParameter, NotFound, NotSupported
 from glassdock.network.creation import PREDEFINED, Wanted
 from glassdock.network.model import Network
+
+T = TypeVar("T")
 
 
 class Pool(msgspec.Struct, frozen=True, rename="pascal"):
@@ -51,28 +55,33 @@ class Creation(msgspec.Struct, frozen=True, rename="pascal"):
     ingress: bool | None = False
 
 
+class Plugging(msgspec.Struct, frozen=True, rename="pascal"):
+    """The body of POST /networks/{name}/connect and /disconnect."""
+
+    container: str | None = ""
+    endpoint_config: EndpointConfig | None = None
+    force: bool | None = False
+
+
 async def ls(request: web.Request) -> web.StreamResponse:
     """GET /networks."""
     engine = request.app[ENGINE]
     wanted = checked(answers.filters(request), *_FILTERS)
     found = [network for network in engine.networks.networks() if _wanted(network, wanted)]
-    return answers.json([views.network(network, engine.containers.all()) for network in found])
+    return answers.json([_view(engine, network) for network in found])
 
 
 async def inspect(request: web.Request) -> web.StreamResponse:
     """GET /networks/{name}."""
     engine = request.app[ENGINE]
     found = engine.networks.get(request.match_info["name"])
-    return answers.json(views.network(found, engine.containers.all()))
+    return answers.json(_view(engine, found))
 
 
 async def create(request: web.Request) -> web.StreamResponse:
     """POST /networks/create."""
     engine = request.app[ENGINE]
-    try:
-        body = msgspec.json.decode(await request.read(), type=Creation)
-    except msgspec.MsgspecError as error:
-        raise InvalidParameter(f"invalid JSON: {error}") from error
+    body = await _body(request, Creation)
     pool = _only_pool(body)
     made = await engine.networks.create(
         Wanted(
@@ -80,6 +89,8 @@ async def create(request: web.Request) -> web.StreamResponse:
             body.driver or "bridge",
             pool.subnet or "",
             pool.gateway or "",
+            pool.ip_range or "",
+            pool.auxiliary_addresses or {},
             bool(body.internal),
             body.labels or {},
             body.options or {},
@@ -95,6 +106,22 @@ async def remove(request: web.Request) -> web.StreamResponse:
     gone = await engine.networks.remove(request.match_info["name"])
     engine.events.publish("network", "destroy", gone.id, {"name": gone.name, "type": gone.driver})
     return web.Response(status=204)
+
+
+async def connect(request: web.Request) -> web.StreamResponse:
+    """POST /networks/{name}/connect."""
+    body = await _body(request, Plugging)
+    containers, config = request.app[ENGINE].containers, body.endpoint_config or EndpointConfig()
+    await containers.connections.connect(body.container or "", request.match_info["name"], config)
+    return web.Response(status=200)
+
+
+async def disconnect(request: web.Request) -> web.StreamResponse:
+    """POST /networks/{name}/disconnect."""
+    body = await _body(request, Plugging)
+    connections = request.app[ENGINE].containers.connections
+    await connections.disconnect(body.container or "", request.match_info["name"], force=bool(body.force))
+    return web.Response(status=200)
 
 
 async def prune(request: web.Request) -> web.StreamResponse:
@@ -113,6 +140,17 @@ async def prune(request: web.Request) -> web.StreamResponse:
     return answers.json({"NetworksDeleted": gone or None})
 
 
+def _view(engine: Engine, network: Network) -> dict[str, Any]:
+    return network_views.network(network, engine.containers.all(), views.when(network.created))
+
+
+async def _body(request: web.Request, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(await request.read(), type=kind)
+    except msgspec.MsgspecError as error:
+        raise InvalidParameter(f"invalid JSON: {error}") from error
+
+
 def _only_pool(body: Creation) -> Pool:
     """The one subnet of a bridge; raises NotSupported for what is not built, so nothing is dropped in silence."""
     addressing = body.ipam or Addressing()
@@ -122,8 +160,6 @@ def _only_pool(body: Creation) -> Pool:
         "config-only and ingress networks": body.config_only or body.ingress,
         f"the IPAM driver {addressing.driver}": addressing.driver not in (None, "", "default"),
         "networks with several subnets": len(pools) > 1,
-        "--ip-range": any(pool.ip_range for pool in pools),
-        "--aux-address": any(pool.auxiliary_addresses for pool in pools),
     }
     for what, asked in refused.items():
         if asked:

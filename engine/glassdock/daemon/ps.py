@@ -20,7 +20,7 @@ from typing import Any
 from aiohttp import web
 
 from glassdock.containers.model import Container, Status
-from glassdock.daemon import answers, views
+from glassdock.daemon import answers, network_views, views
 from glassdock.daemon.answers import ENGINE, filters, flag, number
 from glassdock.engine import Engine
 from glassdock.errors import InvalidParameter, NotFound
@@ -140,7 +140,7 @@ def _ancestor(engine: Engine, value: str) -> Test:
 
 def _network(_: Engine, value: str) -> Test:
     def test(container: Container) -> bool:
-        joined = views.networks_of(container)
+        joined = network_views.attached(container)
         return value in joined or any(value and row["NetworkID"].startswith(value) for row in joined.values())
 
     return test

@@ -1,7 +1,6 @@
-"""Containers and networks as the API's JSON.
+"""Containers and volumes as the API's JSON.
 
-Interface: `container_inspect`, `driver`, `container_summary`, `mounts_of`, `networks_of`, `ports`, `network`,
-`volume`, `when`.
+Interface: `container_inspect`, `driver`, `container_summary`, `mounts_of`, `ports`, `volume`, `when`.
 
 Rules: field names and forms are the API's; a value that the engine does not have is absent or the API's own
 "nothing" ("", null, 0), never invented.
@@ -17,7 +16,7 @@ from typing import Any
 import msgspec
 
 from glassdock.containers.model import Container, Health, Status
-from glassdock.network.model import Network
+from glassdock.daemon import network_views
 from glassdock.runtime import defaults
 from glassdock.unionfs.mounts import Mount
 from glassdock.volumes import Volume
@@ -87,7 +86,7 @@ def container_inspect(container: Container, folder: Path, log: Path) -> dict[str
         "HostConfig": _host_config(container),
         "Mounts": mounts_of(container),
         "Config": config,
-        "NetworkSettings": {**_NO_NETWORK, **_network_settings(container)},
+        "NetworkSettings": {**_NO_NETWORK, **network_views.settings(container, ports(container))},
     }
 
 
@@ -165,57 +164,9 @@ def volume(found: Volume, data: Path) -> dict[str, Any]:
     }
 
 
-def networks_of(container: Container) -> dict[str, Any]:
-    """The networks that it is on, or will be, by name."""
-    found: dict[str, Any] = _network_settings(container)["Networks"]
-    return found
-
-
-def _network_settings(container: Container) -> dict[str, Any]:
-    networks = {endpoint.network_name: _endpoint(endpoint) for endpoint in container.endpoints}
-    first = next(iter(networks.values()), {})
-    return {
-        "Bridge": "",
-        "SandboxID": container.id if container.state.running else "",
-        "SandboxKey": f"/proc/{container.state.pid}/ns/net" if container.state.running else "",
-        "Ports": ports(container),
-        "EndpointID": first.get("EndpointID", ""),
-        "Gateway": first.get("Gateway", ""),
-        "IPAddress": first.get("IPAddress", ""),
-        "IPPrefixLen": first.get("IPPrefixLen", 0),
-        "MacAddress": first.get("MacAddress", ""),
-        "Networks": networks or _unplugged(container),
-    }
-
-
-def _unplugged(container: Container) -> dict[str, Any]:
-    """The network that it will have; none where it lives in another's."""
-    name = _network_name(container)
-    return {} if name.startswith("container:") else {name: _endpoint(None)}
-
-
 def _network_name(container: Container) -> str:
     mode = container.host.network_mode
     return "bridge" if mode in (None, "", "default") else mode
-
-
-def _endpoint(endpoint: Any) -> dict[str, Any]:
-    return {
-        "IPAMConfig": None,
-        "Links": None,
-        "Aliases": None,
-        "MacAddress": endpoint.mac if endpoint else "",
-        "DriverOpts": None,
-        "NetworkID": endpoint.network_id if endpoint else "",
-        "EndpointID": endpoint.network_id[:32] + endpoint.mac.replace(":", "") if endpoint else "",
-        "Gateway": endpoint.gateway if endpoint else "",
-        "IPAddress": endpoint.address if endpoint else "",
-        "IPPrefixLen": endpoint.prefix if endpoint else 0,
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "DNSNames": None,
-    }
 
 
 def ports(container: Container) -> dict[str, Any]:
@@ -247,7 +198,7 @@ def container_summary(container: Container, image_name: str) -> dict[str, Any]:
         "State": str(container.state.status),
         "Status": status_text(container),
         "HostConfig": {"NetworkMode": _network_name(container)},
-        "NetworkSettings": {"Networks": networks_of(container)},
+        "NetworkSettings": {"Networks": network_views.attached(container)},
         "Mounts": mounts_of(container),
     }
 
@@ -311,37 +262,3 @@ def human(nanoseconds: int) -> str:
         if hours < limit:
             return f"{hours // size} {unit}"
     return f"{hours // (24 * 365)} years"
-
-
-def network(found: Network, containers: list[Container]) -> dict[str, Any]:
-    """A row of `GET /networks`, and `GET /networks/{id}`."""
-    members = {
-        container.id: {
-            "Name": container.name,
-            "EndpointID": _endpoint(endpoint)["EndpointID"],
-            "MacAddress": endpoint.mac,
-            "IPv4Address": f"{endpoint.address}/{endpoint.prefix}" if endpoint.address else "",
-            "IPv6Address": "",
-        }
-        for container in containers
-        for endpoint in container.endpoints
-        if endpoint.network_id == found.id
-    }
-    pools = [{"Subnet": found.subnet, "Gateway": found.gateway}] if found.subnet else None
-    return {
-        "Name": found.name,
-        "Id": found.id,
-        "Created": when(found.created),
-        "Scope": "local",
-        "Driver": found.driver,
-        "EnableIPv6": False,
-        "IPAM": {"Driver": "default", "Options": None, "Config": pools},
-        "Internal": found.internal,
-        "Attachable": False,
-        "Ingress": False,
-        "ConfigFrom": {"Network": ""},
-        "ConfigOnly": False,
-        "Containers": members,
-        "Options": found.options,
-        "Labels": found.labels,
-    }

@@ -2,7 +2,7 @@
 
 Interface:
 - `free_subnet(taken, preferred)`: the first of Docker's default pools that nothing on this machine overlaps.
-- `Leases(subnet, gateway)`: `take(owner)` the lowest free address, `keep(owner, address)`, `free(owner)`.
+- `Leases(subnet, gateway, pool, reserved)`: `take(owner)` the lowest free address, `keep`, `free`.
 - `parsed(text)`, `mac_of(address, wanted)`: what a user asked for; else the hardware address that Docker derives.
 
 Rules: the gateway is the subnet's first address, unless it was chosen. The lowest free address is taken, as Docker
@@ -57,12 +57,22 @@ def mac_of(address: IPv4Address, wanted: str | None = None) -> str:
 class Leases:
     """The addresses of one network that are in use; `owner` is a container's id."""
 
-    def __init__(self, subnet: IPv4Network, gateway: IPv4Address | None = None) -> None:
+    def __init__(
+        self,
+        subnet: IPv4Network,
+        gateway: IPv4Address | None = None,
+        pool: IPv4Network | None = None,
+        reserved: Iterable[IPv4Address] = (),
+    ) -> None:
+        """`pool` is the part of the subnet from which nobody's choice is taken; `reserved` are others' addresses."""
         self.subnet = subnet
         self.gateway = gateway or subnet.network_address + 1
         self._owners: dict[str, IPv4Address] = {}
-        self._used: set[int] = {int(self.gateway)}
-        self._hint = int(subnet.network_address) + 1
+        self._used: set[int] = {int(self.gateway), *map(int, reserved)}
+        chosen = pool or subnet
+        self._hint = max(int(chosen.network_address), int(subnet.network_address) + 1)
+        self._first = self._hint
+        self._end = min(int(chosen.broadcast_address) + 1, int(subnet.broadcast_address))
 
     @property
     def owners(self) -> list[str]:
@@ -75,10 +85,9 @@ class Leases:
             raise Conflict(f"container {owner[:12]} already has the address {self._owners[owner]}")
         if wanted is not None:
             return self.keep(owner, wanted)
-        last = int(self.subnet.broadcast_address)
         while self._hint in self._used:
             self._hint += 1
-        if self._hint >= last:
+        if self._hint >= self._end:
             raise Conflict(
                 f"no available IPv4 addresses on this network's address pools: {self.subnet}",
                 "Remove containers from the network, or create a network with a larger subnet.",
@@ -100,4 +109,4 @@ class Leases:
         address = self._owners.pop(owner, None)
         if address is not None:
             self._used.discard(int(address))
-            self._hint = min(self._hint, int(address))
+            self._hint = max(self._first, min(self._hint, int(address)))

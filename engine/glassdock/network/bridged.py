@@ -4,6 +4,7 @@ Interface:
 - `Bridged(network, tag)`; `up(live, beyond)` makes or repairs it, `down()` removes it.
 - `Surroundings.here()`: the networks that the calling thread sees; a new one must not overlap them.
 - `make()`: a place with its cable plugged; `ready`: places made ahead of need.
+- `plug_in(netns, owner)`: a cable into a namespace that is lived in.
 - `join(place, owner)`: address, route and label; `unplug(cable)`; `destroy(places)`.
 
 Rules: every method talks to the kernel and may wait for its lock, so each is called in a worker thread, one that is at
@@ -16,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import secrets
 import socket
@@ -60,7 +62,8 @@ class Surroundings:
         """Of the namespace that the socket leads to."""
         routes = door.routes()
         outward = {route.index for route in routes if route.network.prefixlen == 0}
-        mtu = min([_MTU, *(link.mtu for link in door.links() if link.index in outward)])
+        links = [link for index in outward if (link := door.link(index=index)) is not None]
+        mtu = min([_MTU, *(link.mtu for link in links)])
         return cls(tuple([route.network for route in routes] + [found.network for _, found in door.addresses()]), mtu)
 
 
@@ -85,9 +88,8 @@ class Bridged:
         Whatever else is plugged in belongs to nobody any more and goes. Raises OSError where the kernel refuses.
         """
         with Socket() as host:
-            links = host.links()
-            link = next((link for link in links if link.name == self.network.interface), None)
-            ports = [port for port in links if link and port.master == link.index]
+            link = host.link(name=self.network.interface)
+            ports = host.links(link.index) if link else []
             owners = {port: veth.owner(port.alias) for port in ports}
             kept = [(owner, port.name) for port, owner in owners.items() if owner and owner.container in live]
             if link is not None and not (kept and self._has_address(host, link)):
@@ -100,7 +102,12 @@ class Bridged:
             names = {name for _, name in kept}
             _delete(host, [port for port in ports if port.name not in names])
             self._link = link
-            self.leases = Leases(IPv4Network(self.network.subnet), IPv4Address(self.network.gateway))
+            self.leases = Leases(
+                IPv4Network(self.network.subnet),
+                IPv4Address(self.network.gateway),
+                IPv4Network(self.network.ip_range) if self.network.ip_range else None,
+                [IPv4Address(address) for address in self.network.aux_addresses.values()],
+            )
             for owner, _ in kept:
                 self.leases.keep(owner.container, owner.address.ip)
         status = nat.up(self.network.interface, IPv4Network(self.network.subnet), internal=self.network.internal)
@@ -134,19 +141,43 @@ class Bridged:
         """Remove the bridge and its rules; nothing where it is not there."""
         nat.down(self.network.interface)
         with Socket() as host:
-            _delete(host, [link for link in host.links() if link.name == self.network.interface])
+            link = host.link(name=self.network.interface)
+            _delete(host, [link] if link else [])
 
     def make(self) -> Place:
         """A namespace with lo and an eth0 whose cable is plugged in; no address yet."""
         with Socket() as host:
             return namespaces.make(lambda descriptor: self._plug(host, descriptor))
 
-    def _plug(self, host: Socket, descriptor: int) -> str:
+    def plug_in(self, netns: int, owner: Owner) -> str:
+        """A further cable, into a namespace that somebody may live in already; returns the near end's name."""
+        taken = namespaces.visit(netns, lambda: {name for _, name in socket.if_nameindex()})
+        far = next(name for number in itertools.count() if (name := f"eth{number}") not in taken)
+
+        def configure() -> None:
+            link = Link(socket.if_nametoindex(far), far)
+            steps = veth.configure(link, owner.mac, owner.address, None)
+            with Socket() as door:
+                door.apply([*namespaces.no_ipv6(link), bridge.SetUp(link), *steps])
+
+        with Socket() as host, contextlib.ExitStack() as failed:
+            cable = self._plug(host, netns, far)
+            failed.callback(self._give_up, cable)
+            namespaces.visit(netns, configure)
+            host.apply([veth.Label(cable, veth.label(owner))])
+            failed.pop_all()
+        return cable
+
+    def _give_up(self, cable: str) -> None:
+        self.unplug(cable)
+        self.destroy(())
+
+    def _plug(self, host: Socket, descriptor: int, far: str = "eth0") -> str:
         for _ in range(_ATTEMPTS):
             # Interface names take 15 bytes.
             name = self._cables + secrets.token_hex(4)[: 15 - len(self._cables)]
             try:
-                host.apply(veth.plug(name, self._link, descriptor, self.network.mtu))
+                host.apply(veth.plug(name, self._link, descriptor, self.network.mtu, far))
             except OSError as error:
                 if error.errno == errno.EEXIST:
                     continue

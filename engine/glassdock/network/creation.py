@@ -36,6 +36,8 @@ class Wanted:
     driver: str = "bridge"
     subnet: str = ""
     gateway: str = ""
+    ip_range: str = ""
+    aux_addresses: Mapping[str, str] = field(default_factory=dict)
     internal: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
@@ -71,6 +73,8 @@ def record(wanted: Wanted, others: Iterable[Network], tag: str) -> Network:
         interface=f"gd{tag}n{identity[:4]}" if tag else f"br-{identity[:12]}",
         internal=wanted.internal,
         chosen=subnet is not None,
+        ip_range=_range(wanted, subnet),
+        aux_addresses=_reserved(wanted, subnet),
         created=time.time_ns(),
         labels=dict(wanted.labels),
         options=dict(wanted.options),
@@ -81,6 +85,11 @@ def _addresses(wanted: Wanted) -> tuple[IPv4Network | None, IPv4Address | None]:
     if not wanted.subnet:
         if wanted.gateway:
             raise InvalidParameter("no matching subnet for gateway " + wanted.gateway, "Give --subnet too.")
+        if wanted.ip_range:
+            raise InvalidParameter("no matching subnet for range " + wanted.ip_range, "Give --subnet too.")
+        if wanted.aux_addresses:
+            some = next(iter(wanted.aux_addresses.values()))
+            raise InvalidParameter("no matching subnet for aux-address " + some, "Give --subnet too.")
         return None, None
     try:
         subnet = ip_network(wanted.subnet)
@@ -97,3 +106,28 @@ def _addresses(wanted: Wanted) -> tuple[IPv4Network | None, IPv4Address | None]:
     if gateway not in subnet or gateway in (subnet.network_address, subnet.broadcast_address):
         raise InvalidParameter(f"no matching subnet for gateway {gateway}", f"An address of {subnet}.")
     return subnet, gateway
+
+
+def _range(wanted: Wanted, subnet: IPv4Network | None) -> str:
+    """The part of the subnet that addresses are taken from, "" for all of it."""
+    if not wanted.ip_range or subnet is None:
+        return ""
+    try:
+        found = IPv4Network(wanted.ip_range, strict=False)
+    except ValueError as error:
+        raise InvalidParameter(f"invalid ip-range {wanted.ip_range}: {error}") from error
+    if not found.subnet_of(subnet):
+        raise InvalidParameter(f"no matching subnet for range {wanted.ip_range}", f"A part of {subnet}.")
+    return str(found)
+
+
+def _reserved(wanted: Wanted, subnet: IPv4Network | None) -> dict[str, str]:
+    """Addresses that are others' on the same network, by name."""
+    for address in wanted.aux_addresses.values():
+        try:
+            inside = subnet is not None and IPv4Address(address) in subnet
+        except ValueError as error:
+            raise InvalidParameter(f"invalid aux-address {address}") from error
+        if not inside:
+            raise InvalidParameter(f"no matching subnet for aux-address {address}", f"An address of {subnet}.")
+    return dict(wanted.aux_addresses)

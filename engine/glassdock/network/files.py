@@ -1,6 +1,6 @@
 """What a container reads about names: the contents of /etc/hosts, /etc/hostname and /etc/resolv.conf.
 
-Interface: `hosts(...)`, `hostname(...)`, `resolv_conf(...)`: each returns the file's bytes.
+Interface: `hosts(...)`, `hostname(...)`, `resolv_conf(...)`: each returns the file's bytes; `entry` a line of hosts.
 
 Rules: nothing is written here. A name server on the machine's loopback cannot be reached from a bridge and is left
 out; systemd-resolved's own file is read where its stub is all that /etc/resolv.conf names.
@@ -23,21 +23,32 @@ ff02::2\tip6-allrouters
 """
 _RESOLV_CONF = Path("/etc/resolv.conf")
 _RESOLVED = Path("/run/systemd/resolve/resolv.conf")
+_EMBEDDED = "127.0.0.11"
 # Docker's choice where the machine names no server that a container could reach.
 _PUBLIC = ("8.8.8.8", "8.8.4.4")
 
 
-def hosts(hostname: str, address: str, *, domainname: str = "", extra: Iterable[str] = (), gateway: str = "") -> bytes:
+def hosts(
+    hostname: str,
+    addresses: Sequence[str],
+    *,
+    domainname: str = "",
+    extra: Iterable[str] = (),
+    gateway: str = "",
+) -> bytes:
     """/etc/hosts; `extra` are --add-host's `name:address` or `name=address`, `host-gateway` means `gateway`."""
     text = _HOSTS
-    for entry in extra:
-        mark = "=" if "=" in entry else ":"
-        name, _, target = entry.partition(mark)
+    for word in extra:
+        mark = "=" if "=" in word else ":"
+        name, _, target = word.partition(mark)
         text += f"{gateway if target == 'host-gateway' else target.strip('[]')}\t{name}\n"
-    if address:
-        names = f"{hostname}.{domainname} {hostname}" if domainname else hostname
-        text += f"{address}\t{names}\n"
-    return text.encode()
+    return text.encode() + b"".join(entry(address, hostname, domainname) for address in addresses)
+
+
+def entry(address: str, hostname: str, domainname: str = "") -> bytes:
+    """The line that says whose the address is."""
+    names = f"{hostname}.{domainname} {hostname}" if domainname else hostname
+    return f"{address}\t{names}\n".encode()
 
 
 def hostname(name: str) -> bytes:
@@ -52,12 +63,13 @@ def resolv_conf(
     options: Sequence[str] = (),
     machine: bool = False,
     stand_in: str = "",
+    embedded: bool = False,
     source: Path = _RESOLV_CONF,
 ) -> bytes:
     """/etc/resolv.conf: what was asked for, else the machine's own from `source`.
 
     `machine` is true for a container on the machine's own network, which reaches its loopback servers too; `stand_in`
-    is a server that answers for those where it does not.
+    is a server that answers for those where it does not. `embedded`: the engine's own server knows names and asks.
     """
     own = _read(source)
     if not machine and stand_in:
@@ -67,12 +79,22 @@ def resolv_conf(
     found = list(servers) or (own["nameserver"] if machine else _reachable(own["nameserver"])) or list(_PUBLIC)
     # A search of "." is Docker's way to ask for none.
     domains = [] if list(search) == ["."] else list(search) or own["search"]
+    chosen = list(options) or own["options"]
+    if embedded:
+        found = [_EMBEDDED]
+        # A name without dots, which containers have, is asked for as it is, before the search list is tried.
+        chosen += [] if any(option.startswith("ndots:") for option in chosen) else ["ndots:0"]
     lines = [f"nameserver {server}" for server in found]
     if domains:
         lines.append("search " + " ".join(domains))
-    if chosen := list(options) or own["options"]:
+    if chosen:
         lines.append("options " + " ".join(chosen))
     return ("\n".join(lines) + "\n").encode()
+
+
+def servers(source: Path = _RESOLV_CONF) -> list[str]:
+    """The machine's own name servers, for one who asks from the machine."""
+    return _read(source)["nameserver"] or list(_PUBLIC)
 
 
 def _read(path: Path) -> dict[str, list[str]]:

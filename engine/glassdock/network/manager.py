@@ -2,9 +2,10 @@
 
 Interface:
 - `start(live)` makes or repairs the default networks, `stop()` leaves nothing but what running containers use.
-- `networks()`, `get(name)`, `endpoint(container)`, `warnings()`: looking.
+- `networks()`, `get(name)`, `endpoints(container)`, `warnings()`: looking.
 - `create(wanted)`, `remove(name)`, `unused(network)`: networks of a user's own.
-- `attach(container, network=..., ports=...)` before a start, `detach(endpoint)` after the end.
+- `attach(container, asked, ports=...)` before a start, `detach(endpoint)` after the end; between them `connect` and
+  `disconnect`, `serve_names`, and after a daemon's restart `adopt`.
 
 Rules: the path of a start takes a place that was made ahead of it, and costs one batch of netlink messages; making
 places and destroying cables happens in the background. Whoever talks to the kernel waits for its lock, so it does so
@@ -15,34 +16,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import errno
 import functools
 import os
 import socket
-from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Interface
+from collections.abc import Collection, Coroutine, Sequence
 from typing import TypeVar
 
 import msgspec
 
 from glassdock import trace
 from glassdock.errors import Conflict, Forbidden, GlassdockError, NotSupported
-from glassdock.network import addresses, creation, namespaces, netlink
+from glassdock.network import creation, files, names, namespaces, netlink, resolver
 from glassdock.network.bridged import Bridged, Surroundings, cables
 from glassdock.network.creation import Wanted
 from glassdock.network.home import Home
-from glassdock.network.model import Endpoint, Network, PortBinding
-from glassdock.network.namespaces import Place
+from glassdock.network.model import Endpoint, Joining, Network, PortBinding
 from glassdock.network.published import Published
 from glassdock.network.records import Records
-from glassdock.network.veth import Owner
+from glassdock.network.resolver import Resolver
+from glassdock.network.sandbox import Sandbox
 from glassdock.network.wayout import WayOut
+from glassdock.network.wiring import Wiring
+from glassdock.network.yard import Yard
 from glassdock.paths import Paths
 
-_ALONE = 3  # places without a cable kept ready; how many with one, each bridge says
-_QUIET = 0.03  # seconds after an attach before the background may take the processor
+_DEFAULT = Joining()
 
 T = TypeVar("T")
 
@@ -53,22 +53,15 @@ class Manager:
     def __init__(self, paths: Paths) -> None:
         self._folder = paths.networks
         self._tag = paths.tag
-        self._bridged: dict[str, Bridged] = {}
-        self._alone: deque[Place] = deque()
-        self._endpoints: dict[str, Endpoint] = {}
+        self._sandboxes: dict[str, Sandbox] = {}
         self._published = Published(paths.networks / "published")
         self._home = Home(paths.networks)
         self._beyond: Surroundings | None = None
         self._way_out: WayOut | None = None
         self._refusal = ""
-        self._graves: dict[str, list[int]] = {}
-        self._background: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._filling: asyncio.Task[None] | None = None
-        # One thread for what somebody waits for, two for what nobody does: making and destroying.
-        self._path = ThreadPoolExecutor(1, "network", lambda: self._home.enter())
-        self._yard = ThreadPoolExecutor(2, "network-yard", lambda: self._home.enter())
-        self.problems: list[str] = []
+        self._yard = Yard(lambda: self._home.enter())
+        self._bridged = self._yard.bridges
+        self._wiring = Wiring(self._yard, self._published, lambda: self._way_out.dns if self._way_out else "")
 
     @functools.cached_property
     def _known(self) -> Records:
@@ -94,14 +87,18 @@ class Manager:
                 self._known.put(msgspec.structs.replace(record, status=self._refusal))
             elif record.driver == "bridge":
                 await self._bring_up(record, live)
-        for problem in await self._published.again(self._endpoints):
-            self._problem(problem)
-        self._refill_soon(0)
+        living = {name: found for name, sandbox in self._sandboxes.items() if (found := sandbox.outward())}
+        for problem in await self._published.again(living):
+            self._yard.problem(problem)
+        for name, endpoint in living.items():
+            self._sandboxes[name].endpoints[endpoint.network_id] = endpoint
+            self._sandboxes[name].ports = endpoint.ports
+        self._yard.refill_soon(0)
 
     async def _bring_up(self, record: Network, live: Collection[str]) -> None:
         bridged = Bridged(record, self._tag)
         try:
-            kept = await self._in(self._path, bridged.up, live, self._beyond)
+            kept = await self._yard.on_path(bridged.up, live, self._beyond)
         except (OSError, NotSupported, Forbidden) as error:
             if record.name == "bridge":
                 self._refusal = str(error)
@@ -110,7 +107,8 @@ class Manager:
         self._bridged[record.id] = bridged
         self._known.put(bridged.network)
         for owner, cable in kept:
-            self._endpoints[owner.container] = self._describe(bridged.network, owner, cable, None)
+            sandbox = self._sandboxes.setdefault(owner.container, Sandbox(owner.container))
+            self._wiring.kept(sandbox, bridged.network, owner, cable)
 
     async def _go_apart(self) -> None:
         """Publish from, and find a way out of, a network that is not the machine's."""
@@ -121,29 +119,25 @@ class Manager:
 
     async def stop(self) -> None:
         """Let go of everything; bridge and cables stay where containers still run, and for them alone."""
-        if self._timer is not None:
-            self._timer.cancel()
         self._published.withdraw_all()
-        while self._background:
-            await asyncio.gather(*self._background)
-        while self._alone:
-            self._alone.popleft().close()
+        await self._yard.stop()
         for bridged in self._bridged.values():
-            await self._empty(bridged)
+            await self._yard.empty(bridged)
             if not bridged.leases.owners:
-                await self._in(self._yard, bridged.down)
-        for endpoint in self._endpoints.values():
-            if endpoint.netns_fd is not None:
-                os.close(endpoint.netns_fd)
+                await self._yard.behind(bridged.down)
+        for sandbox in self._sandboxes.values():
+            if sandbox.resolver is not None:
+                sandbox.resolver.close()
+            if sandbox.netns is not None:
+                os.close(sandbox.netns)
         if self._way_out is not None:
-            if self._endpoints:
+            if self._sandboxes:
                 self._way_out.leave()
             else:
-                await self._way_out.close(functools.partial(self._in, self._path))
-        self._path.shutdown()
-        self._yard.shutdown()
-        (self._home.close if self._endpoints else self._home.remove)()
-        self._endpoints.clear()
+                await self._way_out.close(self._yard.on_path)
+        self._yard.close()
+        (self._home.close if self._sandboxes else self._home.remove)()
+        self._sandboxes.clear()
         self._bridged.clear()
 
     # ---- looking
@@ -162,9 +156,15 @@ class Manager:
         problems = [self._home.status, self._way_out.problem if self._way_out else ""]
         return statuses + [problem for problem in problems if problem] + self.problems
 
-    def endpoint(self, container_id: str) -> Endpoint | None:
-        """Where the container is plugged in."""
-        return self._endpoints.get(container_id)
+    def endpoints(self, container_id: str) -> tuple[Endpoint, ...]:
+        """Where the container is plugged in; the first is the one that it came with."""
+        sandbox = self._sandboxes.get(container_id)
+        return tuple(sandbox.endpoints.values()) if sandbox else ()
+
+    @property
+    def problems(self) -> list[str]:
+        """What could not be done behind the path of a start."""
+        return self._yard.problems
 
     # ---- networks of a user's own
 
@@ -175,7 +175,7 @@ class Manager:
         self._known.put(record)
         bridged = Bridged(record, self._tag)
         try:
-            await self._in(self._path, bridged.up, (), self._beyond)
+            await self._yard.on_path(bridged.up, (), self._beyond)
         except BaseException as error:
             self._known.remove(record)
             if isinstance(error, OSError):
@@ -183,7 +183,7 @@ class Manager:
             raise
         self._bridged[record.id] = bridged
         self._known.put(bridged.network)
-        self._refill_soon(_QUIET)
+        self._yard.refill_soon()
         return bridged.network
 
     async def remove(self, name_or_id: str) -> Network:
@@ -199,10 +199,9 @@ class Manager:
         bridged = self._bridged.pop(record.id, None)
         self._known.remove(record)
         if bridged is not None:
-            while self._background:
-                await asyncio.gather(*self._background)
-            await self._empty(bridged)
-            await self._in(self._yard, bridged.down)
+            await self._yard.rest()
+            await self._yard.empty(bridged)
+            await self._yard.behind(bridged.down)
         return record
 
     def unused(self, network: Network) -> bool:
@@ -210,174 +209,199 @@ class Manager:
         bridged = self._bridged.get(network.id)
         return bridged is None or not bridged.leases.owners
 
-    async def _empty(self, bridged: Bridged) -> None:
-        """Destroy the places that are kept ready."""
-        places = list(bridged.ready)
-        bridged.ready.clear()
-        for place in places:
-            await self._in(self._yard, bridged.unplug, place.cable)
-            place.door.close()
-        await self._in(self._yard, bridged.destroy, [place.fd for place in places])
-
-    # ---- the life of an endpoint
+    # ---- the life of a container's place
 
     async def attach(
-        self,
-        container_id: str,
-        *,
-        network: str = "bridge",
-        name: str = "",
-        mac: str | None = None,
-        ip: str | None = None,
-        ports: Sequence[PortBinding] = (),
+        self, container_id: str, asked: Joining = _DEFAULT, *, name: str = "", ports: Sequence[PortBinding] = ()
     ) -> Endpoint:
         """A network namespace for a container that is about to start, plugged in and addressed, its ports listening.
 
         `name` is the container's, for the words of an error. Raises InvalidParameter, Conflict (a port or an
         address in use) or NotSupported; nothing is left then.
         """
-        attaching = asyncio.ensure_future(self._attach(container_id, network, name, mac, ip, ports))
-        try:
-            return await asyncio.shield(attaching)
-        except asyncio.CancelledError:
-            # A thread cannot be stopped half-way: let it finish, then undo.
-            with contextlib.suppress(GlassdockError, OSError):
-                await self.detach(await attaching)
-            raise
-        except OSError as error:
-            raise _refused(error) from error
+        return await self._whole(container_id, self._attach(container_id, asked, name, ports))
 
-    async def _attach(
-        self, container: str, network: str, name: str, mac: str | None, ip: str | None, ports: Sequence[PortBinding]
-    ) -> Endpoint:
-        record = self._known.find(network)
-        if container in self._endpoints:
+    async def _attach(self, container: str, asked: Joining, name: str, ports: Sequence[PortBinding]) -> Endpoint:
+        record = self._known.find(asked.network or "none")
+        if container in self._sandboxes:
             raise Conflict(f"container {container[:12]} is already connected to network {record.name}")
-        if record.driver == "host":
-            endpoint = Endpoint(container, record.id, record.name, None)
-        elif record.driver == "null":
-            place = self._alone.popleft() if self._alone else None
+        sandbox = Sandbox(container, name)
+        if record.driver == "bridge":
+            bridged = await self._open(record)
+            self._sandboxes[container] = sandbox
+            try:
+                return await self._wiring.first(sandbox, bridged, asked, ports)
+            except BaseException:
+                del self._sandboxes[container]
+                raise
+            finally:
+                self._yard.refill_soon()
+        if record.driver == "null":
+            place = self._yard.alone()
             with trace.span("network.namespace", ready=place is not None):
                 if place is None:
-                    place = await self._in(self._path, namespaces.make)
+                    place = await self._yard.on_path(namespaces.make)
             place.door.close()
-            self._refill_soon(_QUIET)
-            endpoint = Endpoint(container, record.id, record.name, place.fd)
-        else:
-            endpoint = await self._plug_in(self._switch(record), container, name, mac, ip, ports)
-        self._endpoints[container] = endpoint
+            self._yard.refill_soon()
+            sandbox.netns = place.fd
+        endpoint = Endpoint(container, record.id, record.name, sandbox.netns)
+        if asked.network:  # else it is on no network at all, not even on none
+            sandbox.endpoints[record.id] = endpoint
+        self._sandboxes[container] = sandbox
         return endpoint
 
-    async def _plug_in(
-        self, bridged: Bridged, container: str, name: str, mac: str | None, ip: str | None, ports: Sequence[PortBinding]
-    ) -> Endpoint:
-        if self._way_out is not None and not bridged.network.internal:
-            await self._way_out.ensure(functools.partial(self._in, self._path))
-        async with contextlib.AsyncExitStack() as undo:
-            address = bridged.leases.take(container, addresses.parsed(ip))
-            undo.callback(bridged.leases.free, container)
-            owner = Owner(
-                container, IPv4Interface((address, bridged.leases.subnet.prefixlen)), addresses.mac_of(address, mac)
+    async def connect(self, container_id: str, asked: Joining) -> Endpoint:
+        """One more network for a container that is attached; raises Forbidden where it is on it already."""
+        return await self._shielded(self._connect(container_id, asked))
+
+    async def _connect(self, container: str, asked: Joining) -> Endpoint:
+        record = self._known.find(asked.network)
+        sandbox = self._sandbox(container)
+        if record.id in sandbox.endpoints:
+            raise Forbidden(
+                f"endpoint with name {sandbox.name or container[:12]} already exists in network {record.name}"
             )
-            real: tuple[PortBinding, ...] = ()
-            if ports:
-                with trace.span("network.publish", ports=" ".join(port.describe() for port in ports)):
-                    real = await self._published.publish(container, name, ports, str(address))
-                undo.callback(self._published.withdraw, container)
-            place = bridged.ready.popleft() if bridged.ready else None
-            with trace.span("network.namespace", ready=place is not None):
-                if place is None:
-                    place = await self._in(self._path, bridged.make)
-            undo.push_async_callback(self._retire, bridged, place.cable, place.fd)
-            undo.callback(place.door.close)
-            with trace.span("network.join", address=str(owner.address)) as span:
-                if span is not None:
-                    span.attributes["commands"] = [step.describe() for step in bridged.plan(place, owner)]
-                await self._in(self._path, bridged.join, place, owner)
-            place.door.close()
-            undo.pop_all()
-        self._refill_soon(_QUIET)
-        return self._describe(bridged.network, owner, place.cable, place.fd, real)
+        bridged = await self._open(record)
+        made = await self._wiring.further(sandbox, bridged, asked)
+        try:
+            await self._wiring.settle(sandbox)
+        except BaseException:
+            await self._wiring.without(sandbox, bridged, made)
+            raise
+        return sandbox.endpoints[record.id]
+
+    async def disconnect(self, container_id: str, network: str) -> None:
+        """Take it off a network; raises Forbidden where it is not on it."""
+        await self._shielded(self._disconnect(container_id, network))
+
+    async def _disconnect(self, container: str, network: str) -> None:
+        record = self._known.find(network)
+        sandbox = self._sandbox(container)
+        endpoint = sandbox.endpoints.get(record.id)
+        bridged = self._bridged.get(record.id)
+        if endpoint is None or bridged is None:
+            raise Forbidden(f"container {container} is not connected to network {record.name}")
+        await self._wiring.without(sandbox, bridged, endpoint)
+        await self._wiring.settle(sandbox)
+
+    async def serve_names(self, container_id: str, servers: Sequence[str] = ()) -> None:
+        """Answer at 127.0.0.11 of a container that is on a network with names; `servers` are those of --dns."""
+        sandbox = self._sandbox(container_id)
+        if sandbox.resolver is not None or sandbox.netns is None or not sandbox.named():
+            return
+        sockets = await self._yard.on_path(namespaces.visit, sandbox.netns, resolver.listen)
+        if sandbox.resolver is not None or self._sandboxes.get(container_id) is not sandbox:
+            for made in sockets:  # somebody was faster, or it has gone meanwhile
+                made.close()
+            return
+
+        def beyond() -> Sequence[str]:
+            if sandbox.gateway() is None:
+                return ()
+            return servers or files.servers()
+
+        async def reach(family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
+            return await self._yard.on_path(namespaces.visit, sandbox.netns, lambda: socket.socket(family, kind))
+
+        sandbox.resolver = Resolver(
+            sockets,
+            lambda asked: names.lookup(asked, sandbox, self._sandboxes.values()),
+            beyond,
+            reach if servers else None,
+        )
+        sandbox.resolver.open()
+
+    async def adopt(self, container_id: str, name: str, pid: int, joinings: Sequence[Joining]) -> None:
+        """A container that an earlier daemon attached: from its process comes the namespace, from its record names."""
+        sandbox = self._sandboxes.get(container_id)
+        if sandbox is None and not joinings:  # it is on no network, and may be connected to one
+            sandbox = self._sandboxes[container_id] = Sandbox(container_id)
+        if sandbox is None or sandbox.netns is not None:
+            return
+        sandbox.name = name
+        try:
+            sandbox.netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return  # it has ended, which is noticed elsewhere
+        for asked in joinings:
+            self.call(container_id, asked)
+
+    def call(self, container_id: str, asked: Joining) -> None:
+        """Others call it by these names from now on; nothing where it is not on that network."""
+        sandbox = self._sandboxes.get(container_id)
+        endpoint = sandbox.endpoints.get(self._known.find(asked.network).id) if sandbox else None
+        if sandbox is not None and endpoint is not None:
+            sandbox.endpoints[endpoint.network_id] = dataclasses.replace(
+                endpoint, netns_fd=sandbox.netns, names=asked.names, links=asked.links, priority=asked.priority
+            )
 
     async def detach(self, endpoint: Endpoint | str) -> None:
         """Unplug a container that has ended, by its endpoint or its id; nothing where it is not plugged in."""
         container = endpoint if isinstance(endpoint, str) else endpoint.container_id
-        found = self._endpoints.pop(container, None)
+        found = self._sandboxes.pop(container, None)
         if found is not None:
             await asyncio.shield(self._detach(found))
 
-    async def _detach(self, endpoint: Endpoint) -> None:
-        self._published.withdraw(endpoint.container_id)
-        bridged = self._bridged.get(endpoint.network_id)
-        if bridged is not None:
+    async def _detach(self, sandbox: Sandbox) -> None:
+        self._published.withdraw(sandbox.container)
+        if sandbox.resolver is not None:
+            sandbox.resolver.close()
+        descriptor = sandbox.netns
+        for endpoint in sandbox.endpoints.values():
+            bridged = self._bridged.get(endpoint.network_id)
+            if bridged is None:
+                continue
             try:
-                await self._retire(bridged, endpoint.interface, endpoint.netns_fd)
+                # The namespace is let go of after its cables, with the first of them.
+                await self._yard.retire(bridged, endpoint.interface, descriptor)
+                descriptor = None
             finally:
-                bridged.leases.free(endpoint.container_id)
-        elif endpoint.netns_fd is not None:
-            os.close(endpoint.netns_fd)
+                bridged.leases.free(sandbox.container)
+        if descriptor is not None:
+            os.close(descriptor)
 
-    # ---- behind the path
+    async def _open(self, record: Network) -> Bridged:
+        """The bridge of a network, with its way out."""
+        bridged = self._switch(record)
+        if self._way_out is not None and not record.internal:
+            await self._way_out.ensure(self._yard.on_path)
+        return bridged
 
-    def _refill_soon(self, seconds: float) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._begin_refill)
-
-    def _begin_refill(self) -> None:
-        self._timer = None
-        if self._filling is None or self._filling.done():
-            self._filling = self._spawn(self._refill())
-
-    async def _refill(self) -> None:
+    async def _whole(self, container: str, work: Coroutine[None, None, Endpoint]) -> Endpoint:
+        """Undo what a cancelled request had begun: a thread cannot be stopped half-way, so it finishes first."""
+        attaching = asyncio.ensure_future(work)
         try:
-            for bridged in list(self._bridged.values()):
-                while len(bridged.ready) < bridged.wanted:
-                    bridged.ready.append(await self._in(self._yard, bridged.make))
-            while len(self._alone) < _ALONE:
-                self._alone.append(await self._in(self._yard, namespaces.make))
-        except GlassdockError:
-            return  # a bridge is full: whoever comes next makes a place on the path, and is told so
+            return await asyncio.shield(attaching)
+        except asyncio.CancelledError:
+            with contextlib.suppress(GlassdockError, OSError):
+                await attaching
+                await self.detach(container)
+            raise
         except OSError as error:
-            self._problem(f"no places ahead of need: {error}")
+            raise _refused(error) from error
 
-    async def _retire(self, bridged: Bridged, cable: str, descriptor: int | None) -> None:
-        """Unplug a cable now; destroy it and its namespace soon, together with others that wait for the same."""
-        waiting = self._graves.setdefault(bridged.network.id, [])
-        if not waiting:
-            self._spawn(self._dig(bridged))
-        waiting.append(-1 if descriptor is None else descriptor)
-        await self._in(self._path, bridged.unplug, cable)
-
-    async def _dig(self, bridged: Bridged) -> None:
-        await asyncio.sleep(_QUIET)
-        descriptors = [found for found in self._graves.pop(bridged.network.id) if found >= 0]
+    @staticmethod
+    async def _shielded(work: Coroutine[None, None, T]) -> T:
+        """What was begun is finished, also where nobody waits for it any more."""
         try:
-            await self._in(self._yard, bridged.destroy, descriptors)
+            return await asyncio.shield(asyncio.ensure_future(work))
         except OSError as error:
-            self._problem(f"cables of network {bridged.network.name} are left over: {error}")
+            raise _refused(error) from error
 
-    def _problem(self, text: str) -> None:
-        if text not in self.problems:
-            self.problems.append(text)
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        return task
+    def _sandbox(self, container: str) -> Sandbox:
+        found = self._sandboxes.get(container)
+        if found is None:
+            raise Conflict(f"container {container} is not running")
+        return found
 
     async def _socket(self, family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
         """A socket of the bridges' network."""
-        making = asyncio.ensure_future(self._in(self._path, socket.socket, family, kind))
+        making = asyncio.ensure_future(self._yard.on_path(socket.socket, family, kind))
         try:
             return await asyncio.shield(making)
         except asyncio.CancelledError:
             making.add_done_callback(lambda made: made.result().close())
             raise
-
-    @staticmethod
-    async def _in(executor: ThreadPoolExecutor, work: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(executor, work, *arguments)
 
     # ---- helpers
 
@@ -391,25 +415,8 @@ class Manager:
         return bridged
 
     def _with_containers(self, network: Network) -> Network:
-        mine = tuple(endpoint for endpoint in self._endpoints.values() if endpoint.network_id == network.id)
-        return msgspec.structs.replace(network, containers=mine)
-
-    def _describe(
-        self, network: Network, owner: Owner, cable: str, descriptor: int | None, ports: tuple[PortBinding, ...] = ()
-    ) -> Endpoint:
-        return Endpoint(
-            container_id=owner.container,
-            network_id=network.id,
-            network_name=network.name,
-            netns_fd=descriptor,
-            address=str(owner.address.ip),
-            prefix=owner.address.network.prefixlen,
-            gateway="" if network.internal else network.gateway,
-            mac=owner.mac,
-            ports=ports,
-            interface=cable,
-            dns=self._way_out.dns if self._way_out and not network.internal else "",
-        )
+        found = (sandbox.endpoints.get(network.id) for sandbox in self._sandboxes.values())
+        return msgspec.structs.replace(network, containers=tuple(one for one in found if one is not None))
 
 
 def _refused(error: OSError) -> GlassdockError:

@@ -3,6 +3,7 @@
 Interface:
 - `Network`: the record of a network, with who is in it.
 - `Endpoint`: one container's place in one network.
+- `Joining`: what a container asks of it.
 - `PortBinding`: a port of a container that the machine listens on.
 
 Rules: values only. Times are wall-clock nanoseconds; addresses are text, "" where there is none.
@@ -37,7 +38,8 @@ class Endpoint:
 
     `netns_fd` is the container's network namespace, None for the machine's own; the manager owns the descriptor and
     closes it at `detach`. `interface` is the near end of the cable, `dns` a server that stands in for the machine's
-    where those on its loopback cannot be reached.
+    where those on its loopback cannot be reached. `names` is what others on the network call it, its own name first;
+    `links` are (name, alias) by which it alone calls others.
     """
 
     container_id: str
@@ -51,6 +53,21 @@ class Endpoint:
     ports: tuple[PortBinding, ...] = ()
     interface: str = ""
     dns: str = ""
+    names: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """How a container is to join a network: by which address, under which names. "" is the engine's choice."""
+
+    network: str = "bridge"
+    ip: str = ""
+    mac: str = ""
+    names: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    priority: int = 0
 
 
 class Network(msgspec.Struct, frozen=True):
@@ -70,6 +87,8 @@ class Network(msgspec.Struct, frozen=True):
     internal: bool = False
     chosen: bool = False
     created: int = 0
+    ip_range: str = ""
+    aux_addresses: dict[str, str] = {}
     labels: dict[str, str] = {}
     options: dict[str, str] = {}
     containers: tuple[Endpoint, ...] = ()

@@ -2,6 +2,7 @@
 
 Interface:
 - `make(plug)`: a new namespace with lo up, and a cable where `plug` makes one; the thread is home again afterwards.
+- `visit(descriptor, work)`: do something in a namespace that is there, and come home.
 - `Place`: the namespace (its descriptor keeps it alive), a netlink door into it, and its cable.
 
 Rules: called in worker threads of the daemon: a network namespace belongs to a thread, so nothing forks and nothing is
@@ -16,12 +17,15 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from glassdock.linux import ids
 from glassdock.linux.clone import CloneFlag, setns, unshare
 from glassdock.network.bridge import SetUp
 from glassdock.network.netlink import Link, Socket, Step
 from glassdock.network.veth import NoLinkLocal
+
+T = TypeVar("T")
 
 _OWN = "/proc/thread-self/ns/net"
 _LO = Link(1, "lo")
@@ -62,9 +66,19 @@ def make(plug: Callable[[int], str] | None = None) -> Place:
                 place.cable = plug(fd)
                 # Asked here because the thread is inside; a kernel with tunnel modules has more than lo before eth0.
                 place.eth0 = Link(socket.if_nametoindex("eth0"), "eth0")
-                door.apply([*_no_ipv6(place.eth0), SetUp(place.eth0)])
+                door.apply([*no_ipv6(place.eth0), SetUp(place.eth0)])
             failed.pop_all()
         return place
+
+
+def visit(descriptor: int, work: Callable[[], T]) -> T:
+    """Do something in a namespace that is there already; the thread is home again afterwards."""
+    with contextlib.ExitStack() as undo:
+        home = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
+        undo.callback(os.close, home)
+        setns(descriptor, CloneFlag.NEWNET)
+        undo.callback(setns, home, CloneFlag.NEWNET)
+        return work()
 
 
 def _set_sysctls() -> None:
@@ -85,5 +99,6 @@ def _set_sysctls() -> None:
         os.close(folder)
 
 
-def _no_ipv6(link: Link) -> list[Step]:
+def no_ipv6(link: Link) -> list[Step]:
+    """Let the interface make itself no IPv6 address; called inside the namespace."""
     return [NoLinkLocal(link)] if os.path.exists("/proc/net/if_inet6") else []

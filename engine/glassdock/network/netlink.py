@@ -3,7 +3,7 @@
 Interface:
 - `Socket()`: a door to the network namespace of the calling thread; usable from any thread afterwards.
 - `Socket.apply(steps)`: send the messages of a plan at once; the first refusal raises OSError that names its step.
-- `Socket.links()`, `.addresses()`, `.routes()`: what is there now, as values.
+- `Socket.links()`, `.link(name)`, `.addresses()`, `.routes()`: what is there now, as values.
 - `Step`: anything with `describe()` (the `ip` command that does the same) and `message()` (its netlink message).
 
 Rules: pyroute2 knows the attributes and packs them, and nobody outside network/ imports it. Its own sockets run an
@@ -29,7 +29,7 @@ _SOL_NETLINK = 270
 _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 10, 11
 _ERROR, _DONE = 2, 3
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
-_CREATE, _EXCLUSIVE = 0x400, 0x200
+_CREATE, _EXCLUSIVE, _REPLACE = 0x400, 0x200, 0x100
 _ACK_TLVS = 0x200
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port: nlmsghdr
 
@@ -113,9 +113,10 @@ def new_address(fields: dict[str, Any], attributes: Sequence[tuple[str, Any]]) -
     return encode(messages().address, RTM_NEWADDR, fields, attributes, _ACK | _CREATE | _EXCLUSIVE)
 
 
-def new_route(fields: dict[str, Any], attributes: Sequence[tuple[str, Any]]) -> bytes:
-    """A message that adds a route."""
-    return encode(messages().route, RTM_NEWROUTE, fields, attributes, _ACK | _CREATE | _EXCLUSIVE)
+def new_route(fields: dict[str, Any], attributes: Sequence[tuple[str, Any]], *, replace: bool = False) -> bytes:
+    """A message that adds a route; `replace`: in the place of one to the same network."""
+    flags = _ACK | _CREATE | (_REPLACE if replace else _EXCLUSIVE)
+    return encode(messages().route, RTM_NEWROUTE, fields, attributes, flags)
 
 
 class Socket:
@@ -169,23 +170,22 @@ class Socket:
                     refused.append((number - first, code, _words(body) if flags & _ACK_TLVS else ""))
         return sorted(refused)
 
-    def links(self) -> list[Link]:
-        """Every interface of the namespace."""
-        found = []
-        for message in self.dump(messages().link, RTM_GETLINK):
-            info = message.get_attr("IFLA_LINKINFO")
-            found.append(
-                Link(
-                    index=message["index"],
-                    name=message.get_attr("IFLA_IFNAME"),
-                    master=message.get_attr("IFLA_MASTER") or 0,
-                    kind=(info.get_attr("IFLA_INFO_KIND") if info else "") or "",
-                    alias=message.get_attr("IFLA_IFALIAS") or "",
-                    mac=message.get_attr("IFLA_ADDRESS") or "",
-                    mtu=message.get_attr("IFLA_MTU") or 0,
-                )
-            )
-        return found
+    def links(self, master: int = 0) -> list[Link]:
+        """Every interface of the namespace, or those that are plugged into the bridge of that number."""
+        wanted = [("IFLA_MASTER", master)] if master else []
+        found = [_link(message) for message in self.dump(messages().link, RTM_GETLINK, wanted)]
+        return [link for link in found if not master or link.master == master]
+
+    def link(self, *, name: str = "", index: int = 0) -> Link | None:
+        """One interface, None where it is not there; a machine full of containers has thousands."""
+        wanted = [("IFLA_IFNAME", name)] if name else []
+        try:
+            (found,) = self._ask(encode(messages().link, RTM_GETLINK, {"index": index}, wanted, _ACK), messages().link)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return None
+        return _link(found)
 
     def addresses(self) -> list[tuple[int, IPv4Interface]]:
         """Every IPv4 address with the number of its interface."""
@@ -206,9 +206,12 @@ class Socket:
             if message["family"] == socket.AF_INET and message["table"] == 254
         ]
 
-    def dump(self, kind: Any, number: int, **fields: Any) -> list[Any]:
-        """Everything of a kind, as pyroute2's messages."""
-        data = encode(kind, number, fields, (), _DUMP)
+    def dump(self, kind: Any, number: int, wanted: Sequence[tuple[str, Any]] = (), **fields: Any) -> list[Any]:
+        """Everything of a kind, as pyroute2's messages; `wanted` are attributes by which the kernel chooses."""
+        return self._ask(encode(kind, number, fields, wanted, _DUMP), kind)
+
+    def _ask(self, data: bytes, kind: Any) -> list[Any]:
+        """What the kernel answers until it says that this was all."""
         self._sequence += 1
         self._socket.send(data[:8] + struct.pack("=I", self._sequence) + data[12:])
         found: list[Any] = []
@@ -220,7 +223,9 @@ class Socket:
                     return found
                 if answer == _ERROR:
                     code = -struct.unpack_from("=i", body)[0]
-                    raise OSError(code, f"netlink dump: {os.strerror(code)}")
+                    if not code:
+                        return found
+                    raise OSError(code, f"netlink: {os.strerror(code)}")
                 header = _HEADER.pack(_HEADER.size + len(body), answer, 0, sequence, 0)
                 message = kind(header + body)
                 message.decode()
@@ -236,6 +241,19 @@ class Socket:
             length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
             yield sequence, kind, flags, data[offset + _HEADER.size : offset + length]
             offset += (length + 3) & ~3
+
+
+def _link(message: Any) -> Link:
+    info = message.get_attr("IFLA_LINKINFO")
+    return Link(
+        index=message["index"],
+        name=message.get_attr("IFLA_IFNAME"),
+        master=message.get_attr("IFLA_MASTER") or 0,
+        kind=(info.get_attr("IFLA_INFO_KIND") if info else "") or "",
+        alias=message.get_attr("IFLA_IFALIAS") or "",
+        mac=message.get_attr("IFLA_ADDRESS") or "",
+        mtu=message.get_attr("IFLA_MTU") or 0,
+    )
 
 
 def _words(body: bytes) -> str:

@@ -3,7 +3,7 @@
 Interface:
 - `transaction(messages)`: all of them or none; raises OSError that says which was refused.
 - `table`, `chain`, `rule`, `without_rule`: messages; `Rule` is a rule as a value.
-- `interface`, `source`, `answers`, `accept`, `drop`, `masquerade`: what rules are made of.
+- `interface`, `source`, `answers`, `accept`, `drop`, `masquerade`: what rules are made of; `leading`: one whole.
 - `chains()`, `marked(mark)`: what is there.
 
 Rules: neither nft nor iptables is needed. Nothing here knows what the rules are for.
@@ -18,7 +18,7 @@ import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,8 +26,8 @@ from glassdock.network import netlink
 from glassdock.network.netlink import Socket
 
 NEW_TABLE, DELETE_TABLE = 0, 2
-FORWARD_HOOK, POSTROUTING_HOOK = 2, 4
-FILTER, SRCNAT = 0, 100  # priorities
+FORWARD_HOOK, OUTPUT_HOOK, POSTROUTING_HOOK = 2, 3, 4
+DSTNAT, FILTER, SRCNAT = -100, 0, 100  # priorities
 EQUAL, UNEQUAL = 0, 1
 FROM, TO = 6, 7  # the interface that a packet came from, or goes to
 ACCEPT, DROP = 1, 0
@@ -39,6 +39,7 @@ _NEW_CHAIN, _GET_CHAIN, _NEW_RULE, _GET_RULE, _DELETE_RULE = 3, 4, 6, 7, 8
 _ACK, _CREATE, _APPEND = 0x4, 0x400, 0x800
 _USERDATA = 7  # NFTA_RULE_USERDATA, which pyroute2 does not pack
 _ESTABLISHED_OR_RELATED = 2 | 4
+_L4PROTO, _DNAT = 16, 1  # NFT_META_L4PROTO, NFT_NAT_DNAT
 
 Expression = dict[str, Any]
 
@@ -174,6 +175,28 @@ def answers() -> tuple[Expression, ...]:
 def masquerade() -> Expression:
     """Give the packet the address of the interface that it leaves by."""
     return _expression("masq")
+
+
+def leading(protocol: str, address: str, port: int, to_port: int) -> Rule:
+    """What is sent to the address and the port goes to another port of the address; for a chain called output."""
+    number = socket.IPPROTO_TCP if protocol == "tcp" else socket.IPPROTO_UDP
+    packed = IPv4Address(address).packed
+    return Rule(
+        "output",
+        f"ip daddr {address} {protocol} dport {port} dnat to {address}:{to_port}",
+        (
+            # 16 is where the receiver's address is in an IPv4 header, 2 where its port is in TCP's and UDP's (base 2).
+            _expression("payload", ("DREG", 1), ("BASE", 1), ("OFFSET", 16), ("LEN", 4)),
+            _compare(EQUAL, packed),
+            _expression("meta", ("KEY", _L4PROTO), ("DREG", 1)),
+            _compare(EQUAL, bytes((number,))),
+            _expression("payload", ("DREG", 1), ("BASE", 2), ("OFFSET", 2), ("LEN", 2)),
+            _compare(EQUAL, struct.pack(">H", port)),
+            _expression("immediate", ("DREG", 1), ("DATA", _value(packed))),
+            _expression("immediate", ("DREG", 2), ("DATA", _value(struct.pack(">H", to_port)))),
+            _expression("nat", ("TYPE", _DNAT), ("FAMILY", socket.AF_INET), ("REG_ADDR_MIN", 1), ("REG_PROTO_MIN", 2)),
+        ),
+    )
 
 
 def verdict(code: int) -> Expression:

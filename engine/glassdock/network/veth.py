@@ -27,21 +27,22 @@ _LABEL = "glassdock"
 
 @dataclass(frozen=True, slots=True)
 class AddCable:
-    """Make a veth pair: the near end up in a bridge, the far end eth0 in the namespace of the descriptor `netns`."""
+    """Make a veth pair: the near end up in a bridge, the far end in the namespace of the descriptor `netns`."""
 
     name: str
     bridge: Link
     netns: int
     mtu: int
+    far: str = "eth0"
 
     def describe(self) -> str:
         """The command of iproute2 that does the same."""
-        far = f"peer name eth0 netns /proc/self/fd/{self.netns}"
+        far = f"peer name {self.far} netns /proc/self/fd/{self.netns}"
         return f"ip link add {self.name} master {self.bridge.name} up type veth {far}"
 
     def message(self) -> bytes:
         """RTM_NEWLINK of kind veth. The far end cannot be up at birth: its peer is not there yet."""
-        far = {"attrs": [("IFLA_IFNAME", "eth0"), ("IFLA_NET_NS_FD", self.netns), ("IFLA_MTU", self.mtu)]}
+        far = {"attrs": [("IFLA_IFNAME", self.far), ("IFLA_NET_NS_FD", self.netns), ("IFLA_MTU", self.mtu)]}
         info = {
             "attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", far)]})],
         }
@@ -95,16 +96,18 @@ class DefaultRoute:
 
     link: Link
     gateway: IPv4Address
+    replace: bool = False
 
     def describe(self) -> str:
         """The command of iproute2 that does the same."""
-        return f"ip route add default via {self.gateway} dev {self.link.name}"
+        return f"ip route {'replace' if self.replace else 'add'} default via {self.gateway} dev {self.link.name}"
 
     def message(self) -> bytes:
         """RTM_NEWROUTE: main table, protocol boot, scope universe, type unicast."""
         return netlink.new_route(
             {"family": netlink.family_of(str(self.gateway)), "table": 254, "proto": 3, "scope": 0, "type": 1},
             [("RTA_GATEWAY", str(self.gateway)), ("RTA_OIF", self.link.index)],
+            replace=self.replace,
         )
 
 
@@ -170,9 +173,9 @@ class Owner:
     mac: str
 
 
-def plug(name: str, bridge: Link, netns: int, mtu: int) -> list[Step]:
-    """Make the cable `name` between the bridge and the namespace."""
-    return [AddCable(name, bridge, netns, mtu)]
+def plug(name: str, bridge: Link, netns: int, mtu: int, far: str = "eth0") -> list[Step]:
+    """Make the cable `name` between the bridge and the interface `far` of the namespace."""
+    return [AddCable(name, bridge, netns, mtu, far)]
 
 
 def configure(eth0: Link, mac: str, address: IPv4Interface, gateway: IPv4Address | None) -> list[Step]:
