@@ -63,7 +63,7 @@ def _cgroups(engine: Engine, other: Container) -> Iterator[str]:
 def _interfaces(engine: Engine) -> Iterator[str]:
     networks = engine.networks
     kept = {place.cable for bridged in networks._bridged.values() for place in bridged.ready}
-    kept |= {endpoint.interface for endpoint in networks._endpoints.values()}
+    kept |= {endpoint.interface for network in networks.networks() for endpoint in network.containers}
     kept |= {network.interface for network in networks.networks()}
     for name in os.listdir("/sys/class/net"):
         if engine.paths.tag in name and name not in kept:
