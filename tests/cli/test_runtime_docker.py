@@ -23,7 +23,7 @@ from tests.runtime.lab import eventually, make_root
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs("dockerd", "docker", "ip")]
 
-_BRIDGE, _ADDRESS = "gdtrt0", "10.213.77.1/24"
+_BRIDGE, _ADDRESS = f"gdtrt{os.getpid()}", "10.213.77.1/24"  # a run that was cut off may have left its own
 
 
 class Docker:

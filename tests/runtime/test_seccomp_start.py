@@ -179,6 +179,6 @@ def test_an_exec_has_an_agent_too(lab: Lab, agent: Agent) -> None:
 
 def test_without_the_agent_nothing_starts_and_nothing_is_left(lab: Lab, tmp_path: Path) -> None:
     profile = notifying(str(tmp_path / "nobody"), "mkdir")
-    with lab.folder() as folder, pytest.raises(StartFailed, match="unable to connect to the seccomp listener"):
+    with lab.folder() as folder, pytest.raises(StartFailed, match="failed to connect with seccomp agent"):
         lab.start(lab.request(folder, "true", linux={"seccomp": profile}))
     assert lab.cgroups() == []
