@@ -57,7 +57,7 @@ def test_while_it_waits_it_is_restarting_and_stop_ends_that(ready: Daemon, conta
     found = inspected(ready, name)
     assert (found["State"]["Status"], found["RestartCount"]) == ("exited", count)
     ready.docker("start", name)
-    assert inspected(ready, name)["RestartCount"] == 0
+    assert inspected(ready, name)["RestartCount"] < count  # counted anew; it may have ended again by now
 
 
 def test_a_stop_or_a_kill_is_not_a_failure(ready: Daemon, container: Callable[..., str]) -> None:
