@@ -52,7 +52,8 @@ def test_stats_are_one_line_a_container(engine: Daemon, life: str) -> None:
 
 @pytest.mark.needs_root
 def test_stats_go_on_until_they_are_interrupted(engine: Daemon, life: str) -> None:
-    command = [*COMMAND, "stats", "--format", "{{.Name}}"]
+    # What a shell starts in its background ignores SIGINT, and so would this.
+    command = ["env", "--default-signal=INT", *COMMAND, "stats", "--format", "{{.Name}}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=engine.env) as process:
         assert process.stdout is not None
         assert [process.stdout.readline() for _ in range(2)] == [f"{life}\n"] * 2
