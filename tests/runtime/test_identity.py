@@ -49,7 +49,7 @@ def test_an_unknown_capability_is_left_out_with_a_warning(lab: Lab) -> None:
         request = lab.request(folder, "true", process={"capabilities": capabilities.sets(["CAP_WINGS"])})
         process = lab.start(request)
         assert lab.do(process.wait()).code == 0
-    assert process.warnings == ["ignoring unknown or unavailable capabilities: [CAP_WINGS]"]
+    assert "ignoring unknown or unavailable capabilities: [CAP_WINGS]" in process.warnings
 
 
 def test_the_filter_is_installed_and_refuses(lab: Lab) -> None:
